@@ -1,0 +1,54 @@
+"""What the transport drives: the base class of every protocol endpoint.
+
+An adaptor turns bytes into calls on the router core and back. It never awaits, reads no clock and owns no socket:
+the driver (`van.transport.driver`) hands it bytes and the time, takes chunks to write, and is told through
+`on_wake` that there may be something to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def _nobody_drives() -> None:
+    """Stand in for `on_wake` until a driver takes over: its first flush finds what is waiting."""
+
+
+class Adaptor:
+    """One connection of some protocol, without I/O.
+
+    `on_wake` is set by the driver and called after a batch, when this adaptor may have become able to write.
+    `closed` becomes true when nothing will follow what `data_to_send` still returns; the driver then ends the stream.
+    """
+
+    def __init__(self) -> None:
+        self.on_wake: Callable[[], None] = _nobody_drives
+        self.closed = False
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""
+        raise NotImplementedError
+
+    def receive_eof(self, now: float) -> None:
+        """The peer will send nothing more."""
+        raise NotImplementedError
+
+    def data_to_send(self, limit: int) -> list[bytes]:
+        """Return chunks to be written in this order, about `limit` octets at most; an empty list when there is nothing."""
+        raise NotImplementedError
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` wants to be called, in seconds of the driver's clock; infinity for never."""
+        raise NotImplementedError
+
+    def handle_deadline(self, now: float) -> None:
+        """Do what time asks for: heartbeats, time-outs."""
+        raise NotImplementedError
+
+    def close(self, condition: str, description: str) -> None:
+        """Ask for an orderly end of the connection, told to the peer where its protocol can."""
+        raise NotImplementedError
+
+    def connection_lost(self, now: float) -> None:
+        """The stream is gone. Called exactly once, whatever the reason, also after an orderly close."""
+        raise NotImplementedError
