@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ErrorCondition:
-    """The symbols of `amqp-error`, `connection-error`, `session-error` and `link-error`, and the routers' own (`qd:`)."""
+    """The symbols of `amqp-error`, `connection-error`, `session-error`, `link-error`, and the routers' own (`qd:`)."""
 
     INTERNAL_ERROR = "amqp:internal-error"
     NOT_FOUND = "amqp:not-found"

@@ -34,7 +34,7 @@ class Adaptor:
         raise NotImplementedError
 
     def data_to_send(self, limit: int) -> list[bytes]:
-        """Return chunks to be written in this order, about `limit` octets at most; an empty list when there is nothing."""
+        """Return chunks to be written in this order, about `limit` octets at most; an empty list for nothing."""
         raise NotImplementedError
 
     def next_deadline(self) -> float:

@@ -1,0 +1,64 @@
+# The commands of a working day. `make run` and `make test` need Python 3.11 or newer, make and PyPI, and nothing else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
+SITE ?=
+SECONDS ?= 60
+PYTEST_ARGS ?=
+
+.PHONY: help run test lint types tests slow fuzz bench clean
+
+help:
+	@echo 'make run                run a router; SITE=site.toml for a configuration of your own'
+	@echo 'make test               all checks: ruff, mypy, tests, coverage'
+	@echo 'make slow               the tests that take more than ten seconds each'
+	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
+	@echo 'make bench              the benchmarks'
+
+run: $(VENV)/.installed
+	$(BIN)/python -m van.router $(SITE)
+
+test: lint types tests
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy --strict
+
+tests: $(VENV)/.installed-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage json --quiet -o coverage.json
+	$(BIN)/python tools/coverage_gate.py coverage.json
+
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/run.py
+
+$(BIN)/python:
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'van needs Python 3.11 or newer, and none was found as python3.13, python3.12, python3.11, python3 or python.' >&2; \
+		echo 'Install one, or name yours: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)' >&2; exit 1; fi
+	@'$(PYTHON)' -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"van needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}")'
+	'$(PYTHON)' -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* coverage.json
