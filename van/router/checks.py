@@ -1,0 +1,314 @@
+"""Rules between keys of a site file, and defaults that depend on other keys.
+
+Each rule is a function that looks at what could be read and yields the problems that it sees. What the rules protect:
+nobody is let in by accident, no password crosses a network in the clear, and what cannot work fails before it starts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from van.router.positions import KeyPath
+from van.router.sections import (
+    PASSWORD_MECHANISMS,
+    ConnectionConfig,
+    ConnectorConfig,
+    ListenerConfig,
+    SslProfileConfig,
+)
+from van.router.values import Problem, did_you_mean, is_loopback, listing, show
+from van.transport.url import Url
+
+
+@attrs.define
+class Found:
+    """What could be read of a site file.
+
+    Single sections, entries of repeated ones by index, those as written, and the paths of the keys that are wrong:
+    in their place stand defaults.
+    """
+
+    single: dict[str, Any] = attrs.Factory(dict)
+    repeated: dict[str, dict[int, Any]] = attrs.Factory(dict)
+    raw: dict[str, list[dict[str, Any]]] = attrs.Factory(dict)
+    wrong: set[KeyPath] = attrs.Factory(set)
+
+    def entries(self, section: str) -> list[Any]:
+        return list(self.repeated.get(section, {}).values())
+
+    def is_wrong(self, *path: str | int) -> bool:
+        """Whether this key, or what holds it, could not be read."""
+        return any(path[:length] in self.wrong for length in range(1, len(path) + 1))
+
+    def located(self, section: str) -> Iterator[tuple[KeyPath, Any]]:
+        for index, entry in self.repeated.get(section, {}).items():
+            yield (section, index), entry
+
+
+def check(found: Found) -> list[Problem]:
+    """Everything that is wrong between keys."""
+    problems = [
+        *_unique_names(found),
+        *_unique_ports(found),
+        *_unique_patterns(found),
+        *_budget(found),
+    ]
+    for path, profile in found.located("ssl_profile"):
+        problems += _certificates(path, profile)
+    for path, listener in found.located("listener"):
+        problems += _listener_tls(path, listener, found)
+        problems += _listener_authentication(path, listener, found)
+    for path, connector in found.located("connector"):
+        problems += _connector_tls(path, connector, found)
+        problems += _connector_authentication(path, connector, found)
+    # What only a default in a wrong key's place causes is no news.
+    return [problem for problem in problems if not found.is_wrong(*problem.path)]
+
+
+def warnings(found: Found) -> Iterator[str]:
+    for (_, index), listener in found.located("listener"):
+        if listener.allow_insecure_plain and not listener.url.tls and not is_loopback(listener.url):
+            yield f"listener[{index}] {listener.url} takes passwords over an unencrypted network"
+    if not found.entries("listener") and not found.entries("connector"):
+        yield "no listener and no connector: nobody can reach this router"
+
+
+def complete_listener(listener: ListenerConfig) -> ListenerConfig:
+    """Fill in the mechanisms of a listener on loopback."""
+    return listener if listener.sasl_mechanisms else attrs.evolve(listener, sasl_mechanisms=("ANONYMOUS",))
+
+
+def complete_connector(connector: ConnectorConfig, profiles: dict[str, SslProfileConfig]) -> ConnectorConfig:
+    """Fill in the mechanisms that a connector has the means for, the strongest first."""
+    if connector.sasl_mechanisms:
+        return connector
+    mechanisms: list[str] = []
+    profile = profiles.get(connector.ssl_profile or "")
+    if profile is not None and profile.cert_file is not None:
+        mechanisms.append("EXTERNAL")
+    if connector.sasl_username is not None:
+        mechanisms += ("SCRAM-SHA-512", "SCRAM-SHA-256")
+        if connector.allow_insecure_plain or all(url.tls for url in (connector.url, *connector.failover_urls)):
+            mechanisms.append("PLAIN")
+    return attrs.evolve(connector, sasl_mechanisms=tuple(mechanisms) or ("ANONYMOUS",))
+
+
+def _unique_names(found: Found) -> Iterator[Problem]:
+    for section, entries in found.repeated.items():
+        first: dict[str, int] = {}
+        for index, entry in entries.items():
+            if entry.name and first.setdefault(entry.name, index) != index:
+                other = f"{section}[{first[entry.name]}]"
+                yield Problem((section, index, "name"), f"{show(entry.name)} is the name of {other} already")
+
+
+def _unique_ports(found: Found) -> Iterator[Problem]:
+    seen: list[tuple[int, Url]] = []
+    for path, listener in found.located("listener"):
+        url = listener.url
+        if url.port == 0:
+            continue
+        other = next((index for index, earlier in seen if _collide(earlier, url)), None)
+        if other is not None:
+            yield Problem((*path, "url"), f"{show(url.host_and_port)} is taken by listener[{other}] already")
+        seen.append((int(path[1]), url))
+
+
+def _collide(one: Url, other: Url) -> bool:
+    """Whether two listeners want the same port: the same host, or an address within the other's wildcard."""
+    if one.port != other.port:
+        return False
+    hosts = {one.host.lower(), other.host.lower()}
+    if len(hosts) == 1 or "" in hosts:
+        return True
+    try:
+        first, second = (ipaddress.ip_address(host.partition("%")[0]) for host in sorted(hosts))
+    except ValueError:
+        return False
+    return first.version == second.version and (first.is_unspecified or second.is_unspecified)
+
+
+def _unique_patterns(found: Found) -> Iterator[Problem]:
+    seen: dict[tuple[str, ...], int] = {}
+    for path, address in found.located("address"):
+        if address.prefix is None and address.pattern is None:
+            yield Problem(path, 'one of "prefix" and "pattern" is missing', at_key=True)
+            continue
+        if address.prefix is not None and address.pattern is not None:
+            yield Problem((*path, "pattern"), '"prefix" and "pattern" exclude one another', at_key=True)
+            continue
+        index = int(path[1])
+        if seen.setdefault(address.tokens, index) != index:
+            what = "prefix" if address.prefix is not None else "pattern"
+            yield Problem((*path, what), f"matches the same as address[{seen[address.tokens]}]")
+
+
+def _budget(found: Found) -> Iterator[Problem]:
+    """A connection holds at most a quarter of the budget, and a session needs two frames to make progress."""
+    router = found.single["router"]
+    largest = router.memory_limit // 8
+    for section in ("listener", "connector"):
+        for path, entry in found.located(section):
+            if entry.max_frame_size > largest:
+                yield Problem(
+                    (*path, "max_frame_size"),
+                    f"{entry.max_frame_size} is too large for a memory_limit of {router.memory_limit}",
+                    f"at most an eighth of it, {largest}",
+                )
+
+
+def _profile(path: KeyPath, entry: ConnectionConfig, found: Found) -> tuple[SslProfileConfig | None, list[Problem]]:
+    """The profile that an entry names; none without a problem when it is there but could not be read."""
+    if entry.ssl_profile is None:
+        return None, []
+    for (_, index), profile in found.located("ssl_profile"):
+        if profile.name == entry.ssl_profile:
+            complete = not any(wrong[:2] == ("ssl_profile", index) for wrong in found.wrong)
+            return profile if complete else None, []
+    names = [raw["name"] for raw in found.raw.get("ssl_profile", []) if isinstance(raw.get("name"), str)]
+    if entry.ssl_profile in names:
+        return None, []
+    what = f"no [[ssl_profile]] has the name {show(entry.ssl_profile)}"
+    hint = did_you_mean(entry.ssl_profile, names)
+    return None, [Problem((*path, "ssl_profile"), what, listing(map(show, names)), hint)]
+
+
+def _listener_tls(path: KeyPath, listener: ListenerConfig, found: Found) -> Iterator[Problem]:
+    profile, problems = _profile(path, listener, found)
+    yield from problems
+    if listener.url.tls and listener.ssl_profile is None:
+        yield Problem((*path, "ssl_profile"), f"missing; {listener.url.scheme} needs certificates", at_key=True)
+    if not listener.url.tls and listener.ssl_profile is not None:
+        secure = {"amqp": "amqps", "ws": "wss"}[listener.url.scheme]
+        yield Problem((*path, "ssl_profile"), f"{listener.url.scheme} has no TLS", hint=f'did you mean "{secure}"?')
+    if profile is not None and listener.url.tls and profile.cert_file is None:
+        yield Problem((*path, "ssl_profile"), f"profile {show(profile.name)} has no cert_file, which a listener needs")
+    if "EXTERNAL" in listener.sasl_mechanisms:
+        at = (*path, "sasl_mechanisms", listener.sasl_mechanisms.index("EXTERNAL"))
+        if not listener.url.tls:
+            yield Problem(at, "EXTERNAL needs an amqps or wss URL")
+        elif profile is not None and profile.ca_cert_file is None:
+            yield Problem(at, f"EXTERNAL needs ca_cert_file in profile {show(profile.name)}")
+
+
+def _listener_authentication(path: KeyPath, listener: ListenerConfig, found: Found) -> Iterator[Problem]:
+    mechanisms = listener.sasl_mechanisms
+    if not mechanisms:
+        if not is_loopback(listener.url):
+            yield Problem(
+                (*path, "sasl_mechanisms"),
+                "missing; a listener that is not on loopback says who may connect",
+                hint='["ANONYMOUS"] lets everybody in',
+                at_key=True,
+            )
+            return
+        mechanisms = ("ANONYMOUS",)
+    if listener.authenticate_peer and set(mechanisms) == {"ANONYMOUS"}:
+        yield Problem((*path, "authenticate_peer"), "nobody can connect: ANONYMOUS is the only mechanism")
+    users_file = found.is_wrong("router", "users_file") or found.single["router"].users_file is not None
+    for index, mechanism in enumerate(mechanisms):
+        at = (*path, "sasl_mechanisms", index)
+        if mechanism == "PLAIN" and not listener.url.tls and not listener.allow_insecure_plain:
+            yield Problem(
+                at, "PLAIN shows passwords to the network", hint="use amqps or wss, or allow_insecure_plain = true"
+            )
+        if mechanism in PASSWORD_MECHANISMS and not users_file:
+            yield Problem(at, f"{mechanism} needs users_file in [router]")
+
+
+def _connector_tls(path: KeyPath, connector: ConnectorConfig, found: Found) -> Iterator[Problem]:
+    profile, problems = _profile(path, connector, found)
+    yield from problems
+    tls = any(url.tls for url in (connector.url, *connector.failover_urls))
+    if connector.ssl_profile is not None and not tls:
+        secure = {"amqp": "amqps", "ws": "wss"}[connector.url.scheme]
+        yield Problem((*path, "ssl_profile"), f"{connector.url.scheme} has no TLS", hint=f'did you mean "{secure}"?')
+    if "EXTERNAL" in connector.sasl_mechanisms:
+        at = (*path, "sasl_mechanisms", connector.sasl_mechanisms.index("EXTERNAL"))
+        if not tls:
+            yield Problem(at, "EXTERNAL needs an amqps or wss URL")
+        elif (connector.ssl_profile is None and not found.is_wrong(*path, "ssl_profile")) or (
+            profile is not None and profile.cert_file is None
+        ):
+            yield Problem(at, "EXTERNAL needs an ssl_profile with cert_file")
+
+
+def _connector_authentication(path: KeyPath, connector: ConnectorConfig, _found: Found) -> Iterator[Problem]:
+    if connector.sasl_username is not None and connector.sasl_password is None:
+        yield Problem((*path, "sasl_password"), "missing; sasl_username needs it", at_key=True)
+    if connector.sasl_password is not None and connector.sasl_username is None:
+        yield Problem((*path, "sasl_username"), "missing; sasl_password needs it", at_key=True)
+    plain_allowed = connector.allow_insecure_plain or all(
+        url.tls for url in (connector.url, *connector.failover_urls)
+    )
+    for index, mechanism in enumerate(connector.sasl_mechanisms):
+        at = (*path, "sasl_mechanisms", index)
+        if mechanism in PASSWORD_MECHANISMS and connector.sasl_username is None and connector.sasl_password is None:
+            yield Problem(at, f"{mechanism} needs sasl_username and sasl_password")
+        if mechanism == "PLAIN" and not plain_allowed:
+            yield Problem(
+                at, "PLAIN shows passwords to the network", hint="use amqps or wss, or allow_insecure_plain = true"
+            )
+
+
+def _certificates(path: KeyPath, profile: SslProfileConfig) -> Iterator[Problem]:
+    """The files can be read, are what they should be, and belong together."""
+    readable = {}
+    for key in ("ca_cert_file", "cert_file", "private_key_file"):
+        file: Path | None = getattr(profile, key)
+        if file is None:
+            continue
+        try:
+            with file.open("rb") as stream:
+                stream.read(1)
+        except OSError as error:
+            yield Problem((*path, key), f"cannot read {file}: {error.strerror}")
+            continue
+        readable[key] = file
+    if profile.private_key_file is not None and profile.cert_file is None:
+        yield Problem((*path, "cert_file"), "missing; private_key_file needs it", at_key=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if "ca_cert_file" in readable:
+        try:
+            context.load_verify_locations(cafile=readable["ca_cert_file"])
+        except (ssl.SSLError, OSError):
+            yield Problem((*path, "ca_cert_file"), f"{profile.ca_cert_file} holds no certificate in PEM form")
+    if profile.ciphers is not None:
+        try:
+            context.set_ciphers(profile.ciphers)
+        except ssl.SSLError:
+            yield Problem((*path, "ciphers"), f"OpenSSL selects no cipher by {show(profile.ciphers)}")
+    yield from _certificate_chain(path, profile, readable, context)
+
+
+def _certificate_chain(
+    path: KeyPath, profile: SslProfileConfig, readable: dict[str, Path], context: ssl.SSLContext
+) -> Iterator[Problem]:
+    cert_file = readable.get("cert_file")
+    if cert_file is None or (profile.private_key_file is not None and "private_key_file" not in readable):
+        return
+    key_name = "cert_file" if profile.private_key_file is None else "private_key_file"
+    try:
+        # Always with a password: OpenSSL would ask for it on the terminal otherwise.
+        context.load_cert_chain(cert_file, profile.private_key_file, password=profile.password or "")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or ""
+        if "MISMATCH" in reason:
+            yield Problem((*path, key_name), "the key does not belong to the certificate of cert_file")
+        elif "DECRYPT" in reason or "PASSWORD" in reason or isinstance(error, ValueError):
+            what = "missing; the key is encrypted" if profile.password is None else "wrong for the key"
+            yield Problem((*path, "password"), what, at_key=profile.password is None)
+        elif not _has_pem(cert_file, "CERTIFICATE"):
+            yield Problem((*path, "cert_file"), f"{cert_file} holds no certificate in PEM form")
+        else:
+            yield Problem((*path, key_name), f"no private key in PEM form in {profile.private_key_file or cert_file}")
+
+
+def _has_pem(file: Path, what: str) -> bool:
+    return f"-----BEGIN {what}-----".encode() in file.read_bytes()

@@ -1,0 +1,240 @@
+"""The sections of a site file as classes: every key once, with its reader, default and meaning.
+
+`config.py` reads site files by these tables, and the tables of `docs/configuration.md` are printed from them. Keys are
+the attribute names of the deployed routers in snake_case. Rules between keys are in `checks.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from van.router import values
+from van.router.memory import default_memory_limit
+from van.router.values import GIB, MIB, Reader
+from van.transport.url import Url
+
+DISTRIBUTIONS = ("closest", "balanced", "multicast", "unavailable")
+MECHANISMS = ("ANONYMOUS", "PLAIN", "EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-512")
+# The mechanisms that ask the users file.
+PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+TLS_PROTOCOLS = ("TLSv1.2", "TLSv1.3")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+# The packages of van: a record belongs to the one that its logger is named after.
+SUBSYSTEMS = ("amqp", "routing", "adaptors", "transport", "management", "router")
+ROLES_LATER = ("inter-router", "edge", "route-container")
+
+# 2.4.1: no peer may announce less.
+MIN_MAX_FRAME_SIZE = 512
+# A frame is held whole before it is handled, so that its size is memory that one peer can ask for.
+LARGEST_MAX_FRAME_SIZE = 16 * MIB
+# A day: longer than any time-out that somebody still waits for.
+LONGEST_SECONDS = 86_400
+# Small enough for tests and gateways, large enough for a session at its first window.
+SMALLEST_MEMORY_LIMIT = 1 * MIB
+LARGEST_SIZE = 1024 * GIB
+
+
+def key(reader: Reader, meaning: str, default: Any = attrs.NOTHING, *, shown: str = "") -> Any:
+    """A key of a section. `shown` is the default in words, where the value does not say it."""
+    return attrs.field(default=default, metadata={"reader": reader, "meaning": meaning, "shown": shown})
+
+
+def _secret_key(meaning: str) -> Any:
+    """A key whose value is never shown, nor compared in a message."""
+    return attrs.field(
+        default=None, repr=False, metadata={"reader": values.secret, "meaning": meaning, "shown": "", "secret": True}
+    )
+
+
+def host_name() -> str:
+    """The default router id: the machine's name, with what an id must not contain replaced."""
+    name = "".join("-" if character in "|$" or character.isspace() else character for character in socket.gethostname())
+    return name[:127] or "localhost"
+
+
+@attrs.frozen(kw_only=True)
+class RouterConfig:
+    """`[router]`: the router as a whole."""
+
+    id: str = key(
+        values.router_id,
+        "Name of this router, its container-id; unique in the network.",
+        attrs.Factory(host_name),
+        shown="the host name",
+    )
+    mode: str = key(
+        values.one_of("standalone", "interior", later=("edge",)),
+        "`standalone` has no other routers; `interior` takes part in a network of routers.",
+        "standalone",
+    )
+    default_distribution: str = key(
+        values.one_of(*DISTRIBUTIONS), "How addresses are distributed that no `[[address]]` matches.", "balanced"
+    )
+    metadata: str = key(values.text, "Free text for people and tools.", "")
+    memory_limit: int = key(
+        values.size(SMALLEST_MEMORY_LIMIT, LARGEST_SIZE),
+        "Octets of messages that the router holds or has promised room for; beyond it senders wait.",
+        attrs.Factory(default_memory_limit),
+        shown="a quarter of the memory or of the cgroup's limit, at least 128 MiB",
+    )
+    max_connections: int = key(
+        values.integer(1, 1_000_000), "Connections that all listeners together accept; more are closed at once.", 65_535
+    )
+    users_file: Path | None = key(
+        values.file, "TOML file with `[users]`, asked by PLAIN and SCRAM.", None, shown="no users"
+    )
+    stream_stall_seconds: float = key(
+        values.seconds(0.1, LONGEST_SECONDS),
+        "A large message that has not grown for so long while others wait behind it is given up.",
+        30.0,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionConfig:
+    """What `[[listener]]` and `[[connector]]` have in common."""
+
+    name: str = key(values.name, "Name in logs and management; unique.", "", shown="from the URL")
+    role: str = key(
+        values.one_of("normal", later=ROLES_LATER), "Who is at the other end: `normal` is an application.", "normal"
+    )
+    cost: int = key(values.integer(1, 2_147_483_647), "Cost of the way, for connections between routers.", 1)
+    ssl_profile: str | None = key(values.name, "The `[[ssl_profile]]` of an amqps or wss URL.", None, shown="none")
+    allow_insecure_plain: bool = key(
+        values.boolean, "Let PLAIN show passwords to the network, without TLS.", default=False
+    )
+    max_frame_size: int = key(
+        values.integer(MIN_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE), "Largest frame that is taken, in octets.", 16_384
+    )
+    max_sessions: int = key(values.integer(1, 32_768), "Sessions of one connection.", 32_768)
+    max_session_frames: int = key(
+        values.integer(2, 1_000_000), "Largest incoming window of a session, in frames; it begins with 16.", 512
+    )
+    max_links: int = key(values.integer(1, 1_000_000), "Links of one connection.", 1000)
+    link_capacity: int = key(
+        values.integer(1, 100_000), "Credit of a sending client: messages that it may have unsettled.", 250
+    )
+    max_message_size: int = key(
+        values.size(0, LARGEST_SIZE), "Largest message that is taken, in octets; 0 for no limit.", 0
+    )
+    idle_timeout_seconds: float = key(
+        values.seconds(0, LONGEST_SECONDS), "A peer that is silent for so long is gone; 0 for never.", 16.0
+    )
+    initial_handshake_timeout_seconds: float = key(
+        values.seconds(0.1, LONGEST_SECONDS), "Time from the connection to Open: TLS, WebSocket and SASL within.", 10.0
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ListenerConfig(ConnectionConfig):
+    """`[[listener]]`: applications connect here."""
+
+    url: Url = key(
+        values.listen_url, "Where to listen: `amqp`, `amqps`, `ws`, `wss`. No host: every interface; port 0: any port."
+    )
+    sasl_mechanisms: tuple[str, ...] = key(
+        values.list_of(values.one_of(*MECHANISMS), empty=False),
+        "Mechanisms that are offered.",
+        (),
+        shown='["ANONYMOUS"] on loopback, required elsewhere',
+    )
+    authenticate_peer: bool = key(
+        values.boolean, "Refuse anonymous peers, also where ANONYMOUS is listed.", default=False
+    )
+    max_connections: int = key(values.integer(1, 1_000_000), "Connections of this listener.", 65_535)
+    failover_urls: tuple[Url, ...] = key(
+        values.list_of(values.connect_url), "Told to clients: where else they may connect.", ()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ConnectorConfig(ConnectionConfig):
+    """`[[connector]]`: this router connects out, and again when the connection is lost."""
+
+    url: Url = key(values.connect_url, "Where to connect: `amqp`, `amqps`, `ws` or `wss`.")
+    failover_urls: tuple[Url, ...] = key(
+        values.list_of(values.connect_url), "Tried in turn when `url` cannot be reached.", ()
+    )
+    proxy: str | None = key(
+        values.proxy,
+        "`http://`, `socks4://` or `socks5://` with host and port, and user and password where wanted; a secret.",
+        None,
+        shown="none",
+    )
+    sasl_mechanisms: tuple[str, ...] = key(
+        values.list_of(values.one_of(*MECHANISMS), empty=False),
+        "Mechanisms that may be used, the first that the peer offers.",
+        (),
+        shown="what `sasl_username` and the profile's certificate allow, else `[\"ANONYMOUS\"]`",
+    )
+    sasl_username: str | None = key(values.name, "User for PLAIN and SCRAM.", None, shown="none")
+    sasl_password: str | None = _secret_key("Its password; a secret.")
+    verify_hostname: bool = key(values.boolean, "The peer's certificate must name the URL's host.", default=True)
+
+
+@attrs.frozen(kw_only=True)
+class SslProfileConfig:
+    """`[[ssl_profile]]`: certificates, by name."""
+
+    name: str = key(values.name, "What listeners and connectors call it; unique.")
+    ca_cert_file: Path | None = key(
+        values.file,
+        "Trusted authorities, PEM. On a listener: clients may show a certificate, with EXTERNAL alone they must.",
+        None,
+        shown="connectors: the system's; listeners: none",
+    )
+    cert_file: Path | None = key(values.file, "Own certificate chain, PEM; listeners need one.", None, shown="none")
+    private_key_file: Path | None = key(values.file, "Its key, PEM.", None, shown="in `cert_file`")
+    password: str | None = _secret_key("Password of the key; a secret.")
+    ciphers: str | None = key(values.name, "OpenSSL cipher list for TLS 1.2.", None, shown="Python's")
+    protocols: tuple[str, ...] = key(
+        values.list_of(values.one_of(*TLS_PROTOCOLS), empty=False), "TLS versions that are spoken.", TLS_PROTOCOLS
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AddressConfig:
+    """`[[address]]`: how the addresses are treated that match. Literal beats `*` beats `#`, token by token."""
+
+    name: str = key(values.name, "Name in management; unique.", "", shown="the prefix or pattern")
+    prefix: str | None = key(
+        values.address_prefix, "Matches this address and all below it; tokens end at `.` or `/`.", None, shown="none"
+    )
+    pattern: str | None = key(
+        values.address_pattern, "Matches by tokens: `*` is one, `#` any number.", None, shown="none"
+    )
+    distribution: str = key(
+        values.one_of(*DISTRIBUTIONS),
+        "`closest`, `balanced` (fewest unsettled), `multicast` (all), or `unavailable` (links are refused).",
+        "balanced",
+    )
+    priority: int | None = key(
+        values.integer(0, 9), "Priority in place of the message's own.", None, shown="the message's"
+    )
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The pattern as tokens; a prefix is the pattern that ends with `#`."""
+        if self.pattern is not None:
+            return values.tokens(self.pattern)
+        return (*values.tokens(self.prefix or ""), "#")
+
+
+@attrs.frozen(kw_only=True)
+class LogConfig:
+    """`[log]`: what is logged, and how it looks. Logs go to stderr."""
+
+    format: str = key(
+        values.one_of("auto", "text", "json"), "`auto` is text on a terminal and JSON otherwise.", "auto"
+    )
+    level: str = key(values.one_of(*LOG_LEVELS), "Records below this are left out.", "info")
+    levels: dict[str, str] = key(
+        values.table_of(SUBSYSTEMS, values.one_of(*LOG_LEVELS)),
+        "Level by subsystem: " + ", ".join(f"`{name}`" for name in SUBSYSTEMS) + ".",
+        attrs.Factory(dict),
+        shown="{}",
+    )
