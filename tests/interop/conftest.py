@@ -1,0 +1,143 @@
+"""One router process for all scenes of this folder, its certificates and users, and the foreign programs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.harness import Certificates, Proton, Rhea, Router, find_proton, find_rhea
+
+USERS = {"alice": "pencil", "bob": "chalk and cheese"}
+
+SITE = """
+[router]
+id = "interop"
+users_file = "users.toml"
+
+[[listener]]
+name = "open"
+url = "amqp://localhost:{open_port}"
+sasl_mechanisms = ["ANONYMOUS"]
+
+[[listener]]
+name = "users"
+url = "amqp://localhost:0"
+sasl_mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+allow_insecure_plain = true
+
+[[listener]]
+name = "scram"
+url = "amqp://localhost:0"
+sasl_mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+[[listener]]
+name = "tls"
+url = "amqps://localhost:0"
+ssl_profile = "server"
+sasl_mechanisms = ["ANONYMOUS", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+[[listener]]
+name = "mutual"
+url = "amqps://localhost:0"
+ssl_profile = "mutual"
+sasl_mechanisms = ["EXTERNAL"]
+
+[[listener]]
+name = "ws"
+url = "ws://localhost:0/van"
+sasl_mechanisms = ["ANONYMOUS", "PLAIN"]
+allow_insecure_plain = true
+
+[[listener]]
+name = "wss"
+url = "wss://localhost:0/van"
+ssl_profile = "server"
+sasl_mechanisms = ["ANONYMOUS", "PLAIN"]
+
+[[listener]]
+name = "wss-mutual"
+url = "wss://localhost:0/van"
+ssl_profile = "mutual"
+sasl_mechanisms = ["EXTERNAL"]
+
+[[ssl_profile]]
+name = "server"
+cert_file = "server.pem"
+private_key_file = "server.key"
+
+[[ssl_profile]]
+name = "mutual"
+ca_cert_file = "ca.pem"
+cert_file = "server.pem"
+private_key_file = "server.key"
+
+[[address]]
+prefix = "news"
+distribution = "multicast"
+"""
+
+
+def _amqp_port_if_free() -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 5672))
+        except OSError:
+            return 0
+        return 5672
+
+
+@pytest.fixture(scope="session")
+def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("interop")
+
+
+@pytest.fixture(scope="session")
+def certificates(site_folder: Path) -> Certificates:
+    return Certificates(site_folder)
+
+
+@pytest.fixture(scope="session")
+def router(site_folder: Path, certificates: Certificates) -> Iterator[Router]:
+    users = "".join(f'"{user}" = "{password}"\n' for user, password in USERS.items())
+    (site_folder / "users.toml").write_text(f"[users]\n{users}")
+    site_file = site_folder / "site.toml"
+    site_file.write_text(SITE.format(open_port=_amqp_port_if_free()))
+    running = Router(site_file)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def proton(_proton_found: None, router: Router, certificates: Certificates, tmp_path: Path) -> Iterator[Proton]:
+    programs = Proton(router, certificates, tmp_path)
+    yield programs
+    programs.end_all()
+    router.check_alive()
+
+
+@pytest.fixture
+def rhea(_rhea_found: tuple[str, str], router: Router, certificates: Certificates) -> Iterator[Rhea]:
+    programs = Rhea(router, certificates, *_rhea_found)
+    yield programs
+    programs.end_all()
+    router.check_alive()
+
+
+@pytest.fixture(scope="session")
+def _proton_found() -> None:
+    find_proton()
+
+
+@pytest.fixture(scope="session")
+def _rhea_found() -> tuple[str, str]:
+    return find_rhea()
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest) -> str:
+    """An address that no other scene uses."""
+    return f"scene/{request.node.name}"

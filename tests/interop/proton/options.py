@@ -1,0 +1,33 @@
+"""What every program here needs: its options, and a connection made by them."""
+
+import json
+import sys
+
+from proton import SSLDomain
+
+OPTIONS = json.loads(sys.argv[1])
+
+
+def connect(container):
+    """Connect once, by url, user, password, mechanisms, ca, cert and key."""
+    domain = None
+    if "ca" in OPTIONS:
+        domain = SSLDomain(SSLDomain.MODE_CLIENT)
+        if "cert" in OPTIONS:
+            domain.set_credentials(OPTIONS["cert"], OPTIONS["key"], None)
+        domain.set_trusted_ca_db(OPTIONS["ca"])
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME, OPTIONS["ca"])
+    chosen = {key: OPTIONS[key] for key in ("user", "password") if key in OPTIONS}
+    if "mechanisms" in OPTIONS:
+        chosen["allowed_mechs"] = OPTIONS["mechanisms"]
+    return container.connect(
+        OPTIONS["url"],
+        reconnect=False,
+        ssl_domain=domain,
+        allow_insecure_mechs=OPTIONS.get("insecure", False),
+        **chosen,
+    )
+
+
+def say(*words):
+    print(*words, flush=True)

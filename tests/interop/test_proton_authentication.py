@@ -1,0 +1,76 @@
+"""Who may come in, with Qpid Proton over TCP and TLS: ANONYMOUS, PLAIN, EXTERNAL and, by Cyrus SASL, SCRAM."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interop.conftest import USERS
+from tests.interop.harness import Certificates, Proton
+
+pytestmark = pytest.mark.interop
+
+REFUSED = "transport error amqp:unauthorized-access"
+WITH_PASSWORD = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+def test_anonymous(proton: Proton, address: str) -> None:
+    assert proton.program("hello", address=address, **proton.to("open")).output() == ["Hello ANONYMOUS None"]
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("mechanism", WITH_PASSWORD)
+def test_users_on_an_open_line(proton: Proton, address: str, user: str, mechanism: str) -> None:
+    login = {"user": user, "password": USERS[user], "mechanisms": mechanism, "insecure": True}
+    program = proton.program("hello", address=address, **login, **proton.to("users"))
+    assert program.output() == [f"Hello {mechanism} None"]
+
+
+@pytest.mark.parametrize("mechanism", WITH_PASSWORD)
+def test_users_over_tls(proton: Proton, address: str, mechanism: str) -> None:
+    login = {"user": "alice", "password": USERS["alice"], "mechanisms": mechanism}
+    (line,) = proton.program("hello", address=address, **login, **proton.to("tls")).output()
+    assert line.startswith(f"Hello {mechanism} TLSv1")
+
+
+@pytest.mark.parametrize("user", ["alice", "mallory"])
+@pytest.mark.parametrize("mechanism", WITH_PASSWORD)
+def test_a_wrong_password_and_an_unknown_user_are_refused_alike(
+    proton: Proton, address: str, user: str, mechanism: str
+) -> None:
+    login = {"user": user, "password": "wrong", "mechanisms": mechanism, "insecure": True}
+    program = proton.program("hello", address=address, **login, **proton.to("users"))
+    assert program.output(status=None) == [REFUSED]
+
+
+def test_plain_is_not_offered_on_an_open_line_unless_told(proton: Proton, address: str) -> None:
+    login = {"user": "alice", "password": USERS["alice"], "mechanisms": "PLAIN", "insecure": True}
+    program = proton.program("hello", address=address, **login, **proton.to("scram"))
+    assert program.output(status=None) == [REFUSED]
+
+
+def test_the_strongest_that_both_have_is_used(proton: Proton, address: str) -> None:
+    login = {"user": "alice", "password": USERS["alice"]}
+    program = proton.program("hello", address=address, **login, **proton.to("scram"))
+    assert program.output() == ["Hello SCRAM-SHA-512 None"]
+
+
+def test_tls_without_a_user(proton: Proton, address: str) -> None:
+    (line,) = proton.program("hello", address=address, mechanisms="ANONYMOUS", **proton.to("tls")).output()
+    assert line.startswith("Hello ANONYMOUS TLSv1")
+
+
+def test_external_with_a_client_certificate(proton: Proton, address: str) -> None:
+    (line,) = proton.program("hello", address=address, mechanisms="EXTERNAL", **proton.to("mutual")).output()
+    assert line.startswith("Hello EXTERNAL TLSv1")
+
+
+def test_a_client_certificate_of_strangers_is_refused(proton: Proton, certificates: Certificates, address: str) -> None:
+    stranger = {"cert": certificates.stranger, "key": certificates.stranger_key, "mechanisms": "EXTERNAL"}
+    (line,) = proton.program("hello", address=address, **{**proton.to("mutual"), **stranger}).output(status=None)
+    assert line.startswith("transport error")
+
+
+def test_no_client_certificate_is_refused(proton: Proton, certificates: Certificates, address: str) -> None:
+    url = proton.to("mutual")["url"]
+    (line,) = proton.program("hello", address=address, url=url, ca=certificates.ca).output(status=None)
+    assert line.startswith("transport error")
