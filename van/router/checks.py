@@ -72,11 +72,18 @@ def check(found: Found) -> list[Problem]:
 
 
 def warnings(found: Found) -> Iterator[str]:
+    """What is allowed and may not be meant."""
     for (_, index), listener in found.located("listener"):
+        if "PLAIN" in listener.sasl_mechanisms and _plain_is_withheld(listener):
+            yield f"listener[{index}] {listener.url} does not offer PLAIN: no TLS, and allow_insecure_plain is false"
         if listener.allow_insecure_plain and not listener.url.tls and not is_loopback(listener.url):
             yield f"listener[{index}] {listener.url} takes passwords over an unencrypted network"
     if not found.entries("listener") and not found.entries("connector"):
         yield "no listener and no connector: nobody can reach this router"
+
+
+def _plain_is_withheld(listener: ListenerConfig) -> bool:
+    return not listener.url.tls and not listener.allow_insecure_plain
 
 
 def complete_listener(listener: ListenerConfig) -> ListenerConfig:
@@ -214,7 +221,7 @@ def _listener_authentication(path: KeyPath, listener: ListenerConfig, found: Fou
     users_file = found.is_wrong("router", "users_file") or found.single["router"].users_file is not None
     for index, mechanism in enumerate(mechanisms):
         at = (*path, "sasl_mechanisms", index)
-        if mechanism == "PLAIN" and not listener.url.tls and not listener.allow_insecure_plain:
+        if mechanism == "PLAIN" and _plain_is_withheld(listener) and set(mechanisms) == {"PLAIN"}:
             yield Problem(
                 at, "PLAIN shows passwords to the network", hint="use amqps or wss, or allow_insecure_plain = true"
             )
@@ -251,7 +258,7 @@ def _connector_authentication(path: KeyPath, connector: ConnectorConfig, _found:
         at = (*path, "sasl_mechanisms", index)
         if mechanism in PASSWORD_MECHANISMS and connector.sasl_username is None and connector.sasl_password is None:
             yield Problem(at, f"{mechanism} needs sasl_username and sasl_password")
-        if mechanism == "PLAIN" and not plain_allowed:
+        if mechanism == "PLAIN" and not plain_allowed and set(connector.sasl_mechanisms) == {"PLAIN"}:
             yield Problem(
                 at, "PLAIN shows passwords to the network", hint="use amqps or wss, or allow_insecure_plain = true"
             )

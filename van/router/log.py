@@ -137,7 +137,7 @@ def configure(
             if suppressed:
                 event["suppressed"] = suppressed
         # In this order they stand on the line; the time is filled in by the next processor.
-        return {"timestamp": "", "level": level, "subsystem": subsystem, "event": event.pop("event", ""), **ids, **event}
+        return {"timestamp": "", "level": level, "subsystem": subsystem, "event": event.pop("event"), **ids, **event}
 
     text = config.format == "text" or (config.format == "auto" and output.isatty())
     structlog.configure(
