@@ -19,11 +19,15 @@ class Adaptor:
 
     `on_wake` is set by the driver and called after a batch, when this adaptor may have become able to write.
     `closed` becomes true when nothing will follow what `data_to_send` still returns; the driver then ends the stream.
+    `opened` becomes true when the peer has taken us (AMQP: its Open arrived), and stays so: listeners cut who is late,
+    connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special.
     """
 
     def __init__(self) -> None:
         self.on_wake: Callable[[], None] = _nobody_drives
         self.closed = False
+        self.opened = False
+        self.reason = ""
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""

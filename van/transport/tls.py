@@ -86,7 +86,10 @@ class ClientCertificates(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SslProfile:
-    """What the site file says about one profile; all paths are absolute, secrets already resolved."""
+    """What the site file says about one profile; all paths are absolute, secrets already resolved.
+
+    Without `private_key_file` the key is in `cert_file`; without `ca_cert_file` the system's authorities are trusted.
+    """
 
     name: str
     ca_cert_file: Path | None = None
@@ -190,9 +193,9 @@ class TlsCredentials:
     def _read(self) -> tuple[bytes, bytes, bytes]:
         """Contents of authorities, certificate and key; empty where the profile names no file."""
         authorities, certificate, key = self._paths()
-        if (certificate is None) != (key is None):
-            missing = "cert_file" if certificate is None else "private_key_file"
-            raise self._error(certificate or key, f"cert_file and private_key_file go together; {missing} is missing")
+        if certificate is None and key is not None:
+            raise self._error(key, "a private_key_file without a cert_file")
+        key = key or certificate
         return (
             self._read_pem(authorities, rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----", "no certificate"),
             self._read_pem(certificate, rb"-----BEGIN (X509 )?CERTIFICATE-----", "no certificate"),
@@ -254,7 +257,7 @@ class TlsCredentials:
                 raise self._error(profile.ca_cert_file, _openssl_words(error)) from error
         if key.server:
             if not certificate:
-                raise self._error(None, "a listener needs cert_file and private_key_file")
+                raise self._error(None, "a listener needs a cert_file")
             if key.client_certificates is not ClientCertificates.NONE:
                 if not authorities:
                     raise self._error(None, "asking clients for certificates (EXTERNAL) needs ca_cert_file")
@@ -289,7 +292,7 @@ class TlsCredentials:
                 reason = f"cannot decrypt the private key: {given}"
             else:
                 raise self._error(profile.cert_file, f"cannot be used: {_openssl_words(error)}") from error
-            raise self._error(profile.private_key_file, reason) from error
+            raise self._error(profile.private_key_file or profile.cert_file, reason) from error
         except OSError as error:
             raise self._error(profile.cert_file, os_reason(error)) from error
 

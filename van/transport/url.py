@@ -1,7 +1,7 @@
 """URLs of peers and of listening ports: `amqp`, `amqps`, `ws` and `wss`.
 
 Parses and prints; resolves nothing. For `amqp` and `amqps`, what stands behind the first `/` is the address, taken
-literally once percent-decoded (`#` and `?` may be part of an address pattern); for `ws` and `wss` it is HTTP's resource.
+literally once percent-decoded (`#` and `?` may be part of a pattern); for `ws` and `wss` it is the HTTP resource.
 """
 
 from __future__ import annotations
