@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.harness import Certificates, Proton, Rhea, Router, find_proton, find_rhea
+from tests.interop.harness import Certificates, Cyrus, Proton, Rhea, Router, find_cyrus, find_proton, find_rhea
 
 USERS = {"alice": "pencil", "bob": "chalk and cheese"}
 
@@ -112,8 +112,8 @@ def router(site_folder: Path, certificates: Certificates) -> Iterator[Router]:
 
 
 @pytest.fixture
-def proton(_proton_found: None, router: Router, certificates: Certificates, tmp_path: Path) -> Iterator[Proton]:
-    programs = Proton(router, certificates, tmp_path)
+def proton(_proton_found: list[str], router: Router, certificates: Certificates, tmp_path: Path) -> Iterator[Proton]:
+    programs = Proton(router, certificates, _proton_found, tmp_path)
     yield programs
     programs.end_all()
     router.check_alive()
@@ -128,8 +128,17 @@ def rhea(_rhea_found: tuple[str, str], router: Router, certificates: Certificate
 
 
 @pytest.fixture(scope="session")
-def _proton_found() -> None:
-    find_proton()
+def _proton_found() -> list[str]:
+    return find_proton()
+
+
+@pytest.fixture
+def cyrus(router: Router) -> Iterator[Cyrus]:
+    find_cyrus()
+    programs = Cyrus(router)
+    yield programs
+    programs.end_all()
+    router.check_alive()
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,9 @@ PROJECT = HERE.parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's package of Proton is for the system's interpreter, not for ours."""
 
+PROTON_PYTHON = os.environ.get("VAN_PROTON_PYTHON", SYSTEM_PYTHON)
+"""An interpreter with another Proton; one that was built with Cyrus SASL (Debian's is not) is tried with SCRAM too."""
+
 PROTON_EXAMPLES = Path("/usr/share/proton/examples/python")
 
 TLS_LISTENERS = ("tls", "mutual", "wss", "wss-mutual")
@@ -188,8 +191,10 @@ class Programs:
 class Proton(Programs):
     """Programs that use Qpid Proton: Debian's examples, unmodified, and our own short ones in `proton/`."""
 
-    def __init__(self, router: Router, certificates: Certificates, scratch: Path) -> None:
+    def __init__(self, router: Router, certificates: Certificates, mechanisms: Sequence[str], scratch: Path) -> None:
         super().__init__()
+        self.mechanisms = mechanisms
+        """Those for users with a password that this Proton knows, the one it prefers last."""
         self._router = router
         self._certificates = certificates
         self._scratch = scratch
@@ -216,11 +221,23 @@ class Proton(Programs):
         environment = {"PYTHONPATH": str(PROTON_EXAMPLES), "PYTHONDONTWRITEBYTECODE": "1"}
         if trace:
             environment["PN_TRACE_FRM"] = "1"
-        return self.start([SYSTEM_PYTHON, str(path), *arguments], environment)
+        return self.start([PROTON_PYTHON, str(path), *arguments], environment)
 
     def program(self, name: str, **options: object) -> Program:
         """Start one of our own programs; it finds its options as JSON in its first argument."""
-        return self.start([SYSTEM_PYTHON, str(HERE / "proton" / f"{name}.py"), json.dumps(options)])
+        return self.start([PROTON_PYTHON, str(HERE / "proton" / f"{name}.py"), json.dumps(options)])
+
+
+class Cyrus(Programs):
+    """Our program that logs in with Cyrus SASL, the library of Proton (where it is built with it) and the C routers."""
+
+    def __init__(self, router: Router) -> None:
+        super().__init__()
+        self._router = router
+
+    def login(self, mechanism: str, user: str, password: str) -> Program:
+        options = {"port": self._router.port("users"), "mechanism": mechanism, "user": user, "password": password}
+        return self.start([SYSTEM_PYTHON, str(HERE / "cyrus" / "login.py"), json.dumps(options)])
 
 
 class Rhea(Programs):
@@ -302,13 +319,20 @@ class Router:
             self._program.kill()
 
 
-def find_proton() -> None:
-    """Check that the system's interpreter has Proton."""
-    if (
-        not Path(SYSTEM_PYTHON).exists()
-        or subprocess.run([SYSTEM_PYTHON, "-c", "import proton"], capture_output=True, check=False).returncode
-    ):
-        missing(f"{SYSTEM_PYTHON} has no Proton (Debian's python3-qpid-proton)")
+def find_proton() -> list[str]:
+    """Check that there is Proton; return the mechanisms for users with a password that it knows."""
+    ask = "import proton; print(proton.SASL.extended())"
+    try:
+        asked = subprocess.run([PROTON_PYTHON, "-c", ask], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        missing(f"{PROTON_PYTHON} has no Proton (Debian's python3-qpid-proton)")
+    return ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] if asked.stdout.strip() == "True" else ["PLAIN"]
+
+
+def find_cyrus() -> None:
+    """Check that Cyrus SASL is there, with the plug-in for SCRAM."""
+    if not Path(SYSTEM_PYTHON).exists() or not list(Path("/usr/lib").glob("*/sasl2/libscram.so*")):
+        missing(f"{SYSTEM_PYTHON} and Cyrus SASL with its plug-in for SCRAM (Debian's libsasl2-modules) are needed")
 
 
 def find_rhea() -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Give credit for 10 and drain it: what waits comes, the rest of the credit is taken back."""
+"""Give credit for 10 and drain it, over and over until `count` messages have come; what is unused comes back."""
 
 from options import OPTIONS, connect, say
 from proton.handlers import MessagingHandler
@@ -15,7 +15,8 @@ class Drain(MessagingHandler):
 
     def on_link_opened(self, event):
         say("ready")
-        event.receiver.drain(10)
+        self.receiver = event.receiver
+        self.receiver.drain(10)
 
     def on_message(self, event):
         say(event.message.body)
@@ -27,7 +28,10 @@ class Drain(MessagingHandler):
             if self.received == OPTIONS["count"]:
                 event.connection.close()
             else:
-                event.receiver.drain(10)
+                event.container.schedule(0.02, self)
+
+    def on_timer_task(self, event):
+        self.receiver.drain(10)
 
 
 Container(Drain()).run()

@@ -1,4 +1,4 @@
-// Gives credit for 10 and drains it, until `count` messages have come.
+// Gives credit for 10 and drains it, over and over until `count` messages have come.
 'use strict';
 const { rhea, options, connect } = require('./connection.js');
 
@@ -15,6 +15,6 @@ rhea.on('message', (context) => {
 rhea.on('receiver_drained', (context) => {
     console.log('drained, credit', context.receiver.credit);
     if (received >= options.count) context.connection.close();
-    else context.receiver.add_credit(10);
+    else setTimeout(() => context.receiver.add_credit(10), 20);
 });
 connect().open_receiver({ source: options.address, credit_window: 0 });
