@@ -144,6 +144,8 @@ def _collide(one: Url, other: Url) -> bool:
 def _unique_patterns(found: Found) -> Iterator[Problem]:
     seen: dict[tuple[str, ...], int] = {}
     for path, address in found.located("address"):
+        if found.is_wrong(*path, "prefix") or found.is_wrong(*path, "pattern"):
+            continue
         if address.prefix is None and address.pattern is None:
             yield Problem(path, 'one of "prefix" and "pattern" is missing', at_key=True)
             continue
@@ -305,17 +307,17 @@ def _certificate_chain(
         # Always with a password: OpenSSL would ask for it on the terminal otherwise.
         context.load_cert_chain(cert_file, profile.private_key_file, password=profile.password or "")
     except (ssl.SSLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or ""
-        if "MISMATCH" in reason:
+        key_file = profile.private_key_file or cert_file
+        if "MISMATCH" in (getattr(error, "reason", None) or ""):
             yield Problem((*path, key_name), "the key does not belong to the certificate of cert_file")
-        elif "DECRYPT" in reason or "PASSWORD" in reason or isinstance(error, ValueError):
+        elif not _holds(cert_file, b"-----BEGIN CERTIFICATE-----"):
+            yield Problem((*path, "cert_file"), f"{cert_file} holds no certificate in PEM form")
+        elif _holds(key_file, b"ENCRYPTED"):  # both "BEGIN ENCRYPTED PRIVATE KEY" and "Proc-Type: 4,ENCRYPTED"
             what = "missing; the key is encrypted" if profile.password is None else "wrong for the key"
             yield Problem((*path, "password"), what, at_key=profile.password is None)
-        elif not _has_pem(cert_file, "CERTIFICATE"):
-            yield Problem((*path, "cert_file"), f"{cert_file} holds no certificate in PEM form")
         else:
-            yield Problem((*path, key_name), f"no private key in PEM form in {profile.private_key_file or cert_file}")
+            yield Problem((*path, key_name), f"no private key in PEM form in {key_file}")
 
 
-def _has_pem(file: Path, what: str) -> bool:
-    return f"-----BEGIN {what}-----".encode() in file.read_bytes()
+def _holds(file: Path, what: bytes) -> bool:
+    return what in file.read_bytes()

@@ -43,11 +43,9 @@ def key(reader: Reader, meaning: str, default: Any = attrs.NOTHING, *, shown: st
     return attrs.field(default=default, metadata={"reader": reader, "meaning": meaning, "shown": shown})
 
 
-def _secret_key(meaning: str) -> Any:
-    """A key whose value is never shown, nor compared in a message."""
-    return attrs.field(
-        default=None, repr=False, metadata={"reader": values.secret, "meaning": meaning, "shown": "", "secret": True}
-    )
+def secret_key(reader: Reader, meaning: str) -> Any:
+    """A key whose value is never shown."""
+    return attrs.field(default=None, repr=False, metadata={"reader": reader, "meaning": meaning, "shown": "none"})
 
 
 def host_name() -> str:
@@ -159,11 +157,9 @@ class ConnectorConfig(ConnectionConfig):
     failover_urls: tuple[Url, ...] = key(
         values.list_of(values.connect_url), "Tried in turn when `url` cannot be reached.", ()
     )
-    proxy: str | None = key(
+    proxy: str | None = secret_key(
         values.proxy,
         "`http://`, `socks4://` or `socks5://` with host and port, and user and password where wanted; a secret.",
-        None,
-        shown="none",
     )
     sasl_mechanisms: tuple[str, ...] = key(
         values.list_of(values.one_of(*MECHANISMS), empty=False),
@@ -172,7 +168,7 @@ class ConnectorConfig(ConnectionConfig):
         shown="what `sasl_username` and the profile's certificate allow, else `[\"ANONYMOUS\"]`",
     )
     sasl_username: str | None = key(values.name, "User for PLAIN and SCRAM.", None, shown="none")
-    sasl_password: str | None = _secret_key("Its password; a secret.")
+    sasl_password: str | None = secret_key(values.secret, "Its password; a secret.")
     verify_hostname: bool = key(values.boolean, "The peer's certificate must name the URL's host.", default=True)
 
 
@@ -189,7 +185,7 @@ class SslProfileConfig:
     )
     cert_file: Path | None = key(values.file, "Own certificate chain, PEM; listeners need one.", None, shown="none")
     private_key_file: Path | None = key(values.file, "Its key, PEM.", None, shown="in `cert_file`")
-    password: str | None = _secret_key("Password of the key; a secret.")
+    password: str | None = secret_key(values.secret, "Password of the key; a secret.")
     ciphers: str | None = key(values.name, "OpenSSL cipher list for TLS 1.2.", None, shown="Python's")
     protocols: tuple[str, ...] = key(
         values.list_of(values.one_of(*TLS_PROTOCOLS), empty=False), "TLS versions that are spoken.", TLS_PROTOCOLS
