@@ -584,14 +584,14 @@ _FIXED_WIDTHS = (0, 1, 2, 4, 8, 16)
 def skip_value(buf: bytes, pos: int, end: int) -> int:
     """Return the position behind the value at `pos` by its constructor and size alone; its contents are not looked at.
 
-    The result may lie behind `end` when the octets end before the value does. Raises DecodeError where the octets end
-    before its size is known, and for unknown constructors.
+    The result is greater than `end` where the octets end before the value does. Raises DecodeError for unknown
+    constructors and descriptors within descriptors beyond `MAX_DEPTH`.
     """
     depth = 0
     missing = 1  # values still to skip: a described value is two
     while missing:
         if pos >= end:
-            raise cut_short(pos)
+            return end + 1
         code = buf[pos]
         pos += 1
         if code == 0x00:
@@ -607,12 +607,12 @@ def skip_value(buf: bytes, pos: int, end: int) -> int:
             pos += _FIXED_WIDTHS[(code >> 4) - 4]
         elif code & 0x10:
             if pos + 4 > end:
-                raise cut_short(end)
+                return end + 1
             size: int = _unpack_u32(buf, pos)[0]
             pos += 4 + size
+        elif pos >= end:
+            return end + 1
         else:
-            if pos >= end:
-                raise cut_short(end)
             pos += 1 + buf[pos]
     return pos
 

@@ -383,7 +383,7 @@ def from_list(cls: type[C], values: list[object]) -> C:
         elif field.multiple:
             setattr(composite, field.attribute, _decode_multiple(cls, field, value))
         else:
-            setattr(composite, field.attribute, _decode_field(cls, field, value))
+            setattr(composite, field.attribute, decode_field(cls, field, value))
     return composite
 
 
@@ -393,7 +393,8 @@ def _wrong_type(cls: type[Composite], field: Field, value: object) -> DecodeErro
     )
 
 
-def _decode_field(cls: type[Composite], field: Field, value: object) -> object:
+def decode_field(cls: type[Composite], field: Field, value: object) -> object:
+    """Check a value that is not null against its row of the table. Raises DecodeError."""
     field_type = field.type
     if field_type is COMPOSITE:
         if type(value) is not Described:
@@ -430,7 +431,7 @@ def _decode_map(cls: type[Composite], field: Field, value: dict[object, object])
 
 def _decode_multiple(cls: type[Composite], field: Field, value: object) -> list[object]:
     if type(value) is not Array:
-        return [_decode_field(cls, field, value)]
+        return [decode_field(cls, field, value)]
     if value.descriptors:
         raise _wrong_type(cls, field, value)
-    return [_decode_field(cls, field, item) for item in value]
+    return [decode_field(cls, field, item) for item in value]
