@@ -83,6 +83,15 @@ def test_a_message_of_any_size_passes_unchanged(proton: Proton, address: str, si
     assert proton.program("large", address=address, size=size, **proton.to("open")).output() == [f"{size} the same"]
 
 
+def test_a_message_in_the_smallest_frames(proton: Proton, address: str) -> None:
+    program = proton.program("large", address=address, size=100_000, max_frame_size=512, **proton.to("open"))
+    assert program.output() == ["100000 the same"]
+
+
+def test_every_section_and_type_passes_unchanged(proton: Proton, address: str) -> None:
+    assert proton.program("sections", address=address, **proton.to("open")).output() == ["the same"]
+
+
 def test_drain_takes_unused_credit_back(proton: Proton, address: str) -> None:
     receiver = proton.program("drain", address=address, count=3, **proton.to("open"))
     assert receiver.lines(2) == ["ready", "drained, credit 0"]

@@ -88,6 +88,21 @@ def test_a_message_of_any_size_passes_unchanged(rhea: Rhea, address: str, listen
     assert rhea.program("large", address=address, size=size, **rhea.to(listener)).output() == [f"{size} the same"]
 
 
+def test_a_message_in_the_smallest_frames(rhea: Rhea, address: str) -> None:
+    program = rhea.program("large", address=address, size=100_000, max_frame_size=512, **rhea.to("open"))
+    assert program.output() == ["100000 the same"]
+
+
+def test_an_idle_connection_is_kept_alive(rhea: Rhea, address: str) -> None:
+    """rhea hangs up after twice its time-out without a frame; it is silent for five times as long."""
+    program = rhea.program("idle", address=address, idle_time_out=300, silence=1500, **rhea.to("open"))
+    assert program.output() == ["Hello after the silence"]
+
+
+def test_many_sessions_on_one_connection(rhea: Rhea, address: str) -> None:
+    assert rhea.program("sessions", address=address, sessions=50, **rhea.to("open")).output() == ["50 of 50"]
+
+
 def test_request_and_response_over_a_dynamic_address(rhea: Rhea, address: str) -> None:
     responder = rhea.program("respond", **rhea.to("open"), address=address, count=3)
     assert responder.line() == "ready"

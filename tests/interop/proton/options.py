@@ -9,7 +9,7 @@ OPTIONS = json.loads(sys.argv[1])
 
 
 def connect(container):
-    """Connect once, by url, user, password, mechanisms, ca, cert and key."""
+    """Connect once, by url, user, password, mechanisms, ca, cert, key and max_frame_size."""
     domain = None
     if "ca" in OPTIONS:
         domain = SSLDomain(SSLDomain.MODE_CLIENT)
@@ -17,7 +17,7 @@ def connect(container):
             domain.set_credentials(OPTIONS["cert"], OPTIONS["key"], None)
         domain.set_trusted_ca_db(OPTIONS["ca"])
         domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME, OPTIONS["ca"])
-    chosen = {key: OPTIONS[key] for key in ("user", "password") if key in OPTIONS}
+    chosen = {key: OPTIONS[key] for key in ("user", "password", "max_frame_size") if key in OPTIONS}
     if "mechanisms" in OPTIONS:
         chosen["allowed_mechs"] = OPTIONS["mechanisms"]
     return container.connect(
