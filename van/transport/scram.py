@@ -71,7 +71,7 @@ class ScramServer:
         "client_first",
         "identity",
         "name",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ScramServer:
     def _look_up(self, user: str) -> Credentials:
         self._user = user
         try:
-            # The decoy is computed for those who exist too: it costs five hashes, and makes both cases take as long.
+            # The decoy is computed for those who exist too: it costs three HMACs and makes both cases take as long.
             decoy = self._decoy(user)
             return self._credentials(user) or decoy
         except Exception as error:

@@ -27,8 +27,8 @@ def make():
     message = Message(
         id="msg-000001", user_id=b"somebody", subject="order", reply_to="replies/7", correlation_id=uuid.UUID(int=9),
         content_type=symbol("text/plain"), content_encoding=symbol("identity"), group_id="group", group_sequence=4,
-        reply_to_group_id="others", expiry_time=2_000_000_000.0, creation_time=1_600_000_000.0, durable=True, priority=7,
-        ttl=3600.0, body=TYPES,
+        reply_to_group_id="others", expiry_time=2_000_000_000.0, creation_time=1_600_000_000.0, durable=True,
+        priority=7, ttl=3600.0, body=TYPES,
     )  # fmt: skip
     message.address = "somewhere/else"
     message.properties = {"colour": "green", "weight": 1234, "exact": uint(7)}
