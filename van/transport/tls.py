@@ -17,6 +17,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ EXPIRY_WARNING_DAYS = 14
 """Renewal usually happens well before: whoever has less than this left has a renewal that does not work."""
 
 EXPIRY_REMINDER_SECONDS = 86_400.0
+
+ALERT_SECONDS = 1.0
+"""For a few octets to a peer that has just been refused."""
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -130,7 +134,10 @@ class TlsCredentials:
     def server_context(
         self, client_certificates: ClientCertificates = ClientCertificates.NONE, alpn: Iterable[str] = ()
     ) -> ssl.SSLContext:
-        """The context for one accepted connection; ask again for the next one. Raises TlsConfigError."""
+        """The context for one accepted connection; ask again for the next one. Raises TlsConfigError.
+
+        It is made when asked for the first time, and by `refresh`: ask once when you begin, so that errors show then.
+        """
         return self._context(_Key(True, client_certificates, False, tuple(alpn)))
 
     def client_context(self, *, verify_hostname: bool = True, alpn: Iterable[str] = ()) -> ssl.SSLContext:
@@ -364,7 +371,20 @@ async def _shake_hands(stream: trio.SSLStream[trio.abc.Stream], peer: str) -> No
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError as error:
+        await _send_alert(stream)
         raise TransportError(TransportError.TLS, f"TLS handshake failed: {explain(error, peer)}") from error
+
+
+async def _send_alert(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Send the alert that OpenSSL has written for the peer: trio drops it, and the peer would not learn the reason.
+
+    There is no public way to it; without the attribute nothing is sent, and a test fails.
+    """
+    waiting = getattr(stream, "_outgoing", None)
+    alert = waiting.read() if isinstance(waiting, ssl.MemoryBIO) else b""
+    if alert:
+        with trio.move_on_after(ALERT_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.transport_stream.send_all(alert)
 
 
 def explain(error: BaseException, peer: str = "the peer") -> str:

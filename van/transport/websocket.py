@@ -9,7 +9,8 @@ therefore are context managers; what that task raises about a bad peer comes out
 the body raises comes out as it was, never wrapped in a group.
 
 What the stream cannot do: half close. WebSocket closes both directions at once, so there is no `send_eof`, and a
-message that was under way towards an end that closed is lost.
+message that was under way towards an end that closed is lost. As with TLS, a `send_all` that is cancelled half-way
+leaves a piece of a message on the wire: then the stream can only be closed.
 """
 
 from __future__ import annotations
@@ -238,6 +239,7 @@ class WebSocketStream(trio.abc.Stream):
             try:
                 message = await self._connection.get_message()
             except trio_websocket.ConnectionClosed as error:
+                await trio.lowlevel.checkpoint()
                 if self._closed:
                     raise trio.ClosedResourceError("this WebSocket was closed") from None
                 # 1000 normal, 1001 going away, 1005 closed without a code: nothing was lost.
