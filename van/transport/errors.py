@@ -5,6 +5,10 @@ Failures of a connection that already carries an adaptor are not errors here: th
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 
 class TransportError(Exception):
     """A connection that could not be made, accepted or secured.
@@ -27,6 +31,9 @@ class TransportError(Exception):
 
 
 def os_reason(error: OSError) -> str:
-    """What the operating system says, in its words and without numbers: `connection refused`."""
+    """What the operating system says, in its words, without numbers and addresses: `connection refused`."""
     text = error.strerror or str(error) or type(error).__name__
+    if not isinstance(error, socket.gaierror) and error.errno in errno.errorcode:
+        # Libraries put the address into `strerror`; whoever reports names it already.
+        text = os.strerror(error.errno)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

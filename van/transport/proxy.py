@@ -98,13 +98,15 @@ async def _connect_http(proxy: ProxyUrl, host: str, port: int) -> trio.SocketStr
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                http.receive_data(await stream.receive_some(MAX_ANSWER))
+                data = await stream.receive_some(MAX_ANSWER)
+                if not data:
+                    raise _RefusedError("it closed the connection")
+                http.receive_data(data)
                 continue
             if isinstance(event, h11.InformationalResponse):
                 continue
             break
-        if not isinstance(event, h11.Response):
-            raise _RefusedError("it closed the connection")
+        assert isinstance(event, h11.Response)
         if not 200 <= event.status_code < 300:
             raise _RefusedError(f"HTTP {event.status_code} {event.reason.decode('ascii', 'replace')}".rstrip())
         if http.trailing_data[0]:
