@@ -151,6 +151,8 @@ def test_external_needs_tls_and_an_authority_for_clients(certificates: SiteFile)
         (('cert_file = "cert.pem"\nprivate_key_file = "key.pem"', 'cert_file = "both.pem"'), []),
         (('\ncert_file = "cert.pem"', ""), ["cert_file: missing; private_key_file needs it"]),
         (('name = "site"', 'name = "site"\nciphers = "NOTHING"'), ['ciphers: OpenSSL selects no cipher by "NOTHING"']),
+        (('name = "site"', 'name = "site"\nuid_format = "nx"'),
+         ['uid_format: unknown letter "x"; allowed: letters of csloun125']),
         (('name = "site"', 'name = "site"\nciphers = "ECDHE+AESGCM"\nprotocols = ["TLSv1.3"]'), []),
     ],
 )
@@ -200,9 +202,9 @@ def test_a_connector_uses_what_it_has_the_means_for(certificates: SiteFile) -> N
          ["3:20: connector[0].sasl_mechanisms[0]: EXTERNAL needs an amqps or wss URL"]),
         (['sasl_mechanisms = ["EXTERNAL"]', 'failover_urls = ["amqps://b"]'],
          ["3:20: connector[0].sasl_mechanisms[0]: EXTERNAL needs an ssl_profile with cert_file"]),
-        (['proxy = "proxy:3128"'],
-         ["3:9: connector[0].proxy: not the URL of a proxy; allowed: http://, socks4:// or socks5://, user and password "
-          "where wanted, host and port"]),
+        (['proxy = "ftp://proxy:3128"'],
+         ['3:9: connector[0].proxy: the proxy URL "ftp://proxy:3128" has the scheme "ftp", none of http, socks5, socks5h, '
+          'socks4, socks4a']),
         (['sasl_username = "a"', 'sasl_password = "env:VAN_TEST_UNSET"'],
          ['4:17: connector[0].sasl_password: the environment has no variable "VAN_TEST_UNSET"']),
         (['sasl_username = "a"', 'sasl_password = "file:gone.txt"'],

@@ -60,7 +60,7 @@ def check(found: Found) -> list[Problem]:
         *_budget(found),
     ]
     for path, profile in found.located("ssl_profile"):
-        problems += _certificates(path, profile)
+        problems += list(_certificates(path, profile)) or list(_usable(path, profile))
     for path, listener in found.located("listener"):
         problems += _listener_tls(path, listener, found)
         problems += _listener_authentication(path, listener, found)
@@ -294,6 +294,16 @@ def _certificates(path: KeyPath, profile: SslProfileConfig) -> Iterator[Problem]
         except ssl.SSLError:
             yield Problem((*path, "ciphers"), f"OpenSSL selects no cipher by {show(profile.ciphers)}")
     yield from _certificate_chain(path, profile, readable, context)
+
+
+def _usable(path: KeyPath, profile: SslProfileConfig) -> Iterator[Problem]:
+    """What the transport has to say about files that passed."""
+    from van.transport.tls import TlsConfigError, TlsCredentials
+
+    try:
+        TlsCredentials(profile.profile())
+    except TlsConfigError as error:
+        yield Problem(path, str(error))
 
 
 def _certificate_chain(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,6 +16,9 @@ from van.router import values
 from van.router.memory import default_memory_limit
 from van.router.values import GIB, MIB, Reader
 from van.transport.url import Url
+
+if TYPE_CHECKING:
+    from van.transport.tls import SslProfile
 
 DISTRIBUTIONS = ("closest", "balanced", "multicast", "unavailable")
 MECHANISMS = ("ANONYMOUS", "PLAIN", "EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -123,7 +126,7 @@ class ConnectionConfig:
         values.seconds(0, LONGEST_SECONDS), "A peer that is silent for so long is gone; 0 for never.", 16.0
     )
     initial_handshake_timeout_seconds: float = key(
-        values.seconds(0.1, LONGEST_SECONDS), "Time from the connection to Open: TLS, WebSocket and SASL within.", 10.0
+        values.seconds(0, LONGEST_SECONDS), "Time until Open, TLS, WebSocket and SASL within; 0: no limit.", 10.0
     )
 
 
@@ -159,7 +162,7 @@ class ConnectorConfig(ConnectionConfig):
     )
     proxy: str | None = secret_key(
         values.proxy,
-        "`http://`, `socks4://` or `socks5://` with host and port, and user and password where wanted; a secret.",
+        "`http`, `socks5`, `socks5h`, `socks4` or `socks4a` URL, with user and password where wanted; a secret.",
     )
     sasl_mechanisms: tuple[str, ...] = key(
         values.list_of(values.one_of(*MECHANISMS), empty=False),
@@ -179,9 +182,9 @@ class SslProfileConfig:
     name: str = key(values.name, "What listeners and connectors call it; unique.")
     ca_cert_file: Path | None = key(
         values.file,
-        "Trusted authorities, PEM. On a listener: clients may show a certificate, with EXTERNAL alone they must.",
+        "Trusted authorities, PEM. On a listener with EXTERNAL: who must have signed the clients' certificates.",
         None,
-        shown="connectors: the system's; listeners: none",
+        shown="the system's for connectors",
     )
     cert_file: Path | None = key(values.file, "Own certificate chain, PEM; listeners need one.", None, shown="none")
     private_key_file: Path | None = key(values.file, "Its key, PEM.", None, shown="in `cert_file`")
@@ -190,6 +193,19 @@ class SslProfileConfig:
     protocols: tuple[str, ...] = key(
         values.list_of(values.one_of(*TLS_PROTOCOLS), empty=False), "TLS versions that are spoken.", TLS_PROTOCOLS
     )
+    uid_format: str = key(
+        values.uid_format,
+        "Parts of a client's certificate that are its user id: `c` `s` `l` `o` `u` `n` of the subject, `1` `2` `5` for "
+        "the SHA-1, SHA-256, SHA-512 fingerprint.",
+        "",
+        shown="the subject",
+    )
+
+    def profile(self) -> SslProfile:
+        """The same for `van.transport.tls`."""
+        from van.transport.tls import SslProfile
+
+        return SslProfile(**attrs.asdict(self))
 
 
 @attrs.frozen(kw_only=True)

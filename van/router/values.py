@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -34,6 +33,9 @@ _SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*")
 
 # A secret that a file holds is a line; more is a mistake (a whole certificate, a device).
 SECRET_FILE_LIMIT = 64 * KIB
+
+# country, state, locality, organisation, unit, common name; SHA-1, SHA-256 and SHA-512 of the certificate.
+UID_LETTERS = "csloun125"
 
 NOT_AVAILABLE = "not available in this version"
 
@@ -323,19 +325,24 @@ def address_pattern(value: object, context: Context) -> str:
 
 
 def proxy(value: object, context: Context) -> str:
-    """The URL of a proxy, given as a secret because it may hold a password; never repeated."""
-    given = secret(value, context)
-    allowed = "http://, socks4:// or socks5://, user and password where wanted, host and port"
+    """The URL of a proxy, given as a secret because it may hold a password."""
+    from van.transport.proxy import parse_proxy_url  # with trio and the libraries of proxies, for those who have one
+
+    url = secret(value, context)
     try:
-        parts = urlsplit(given)
-        port = parts.port
-    except ValueError:
-        raise _wrong("not a URL", allowed) from None
-    if parts.scheme not in {"http", "socks4", "socks5"} or not parts.hostname or not port:
-        raise _wrong("not the URL of a proxy", allowed)
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise _wrong("a proxy's URL has no path", allowed)
-    return given
+        parse_proxy_url(url)
+    except UrlError as error:
+        raise _wrong(str(error)) from None
+    return url
+
+
+def uid_format(value: object, context: Context) -> str:
+    """Which parts of a client's certificate are its user id."""
+    letters = name(value, context)
+    bad = sorted(set(letters) - set(UID_LETTERS))
+    if bad:
+        raise _wrong(f"unknown letter {listing(map(show, bad))}", f"letters of {UID_LETTERS}")
+    return letters
 
 
 def secret(value: object, context: Context) -> str:
