@@ -400,8 +400,11 @@ def decode_field(cls: type[Composite], field: Field, value: object) -> object:
         if type(value) is not Described:
             raise _wrong_type(cls, field, value)
         composite = as_composite(value)
-        # A descriptor that we do not know may provide anything.
-        if type(composite) is not Described and field.requires not in cast("Composite", composite).PROVIDES:
+        if type(composite) is Described:
+            # A descriptor that we do not know may provide anything but an error, which has only one type (2.8.14).
+            if field.requires == "error":
+                raise _wrong_type(cls, field, value)
+        elif field.requires not in cast("Composite", composite).PROVIDES:
             raise _wrong_type(cls, field, composite)
         return composite
     if field_type is ANY:

@@ -306,7 +306,11 @@ def read_to(payload: bytes, whole: bool = True) -> str | None:
     pos = 0
     end = len(payload)
     while pos < end:
-        code, value = _descriptor(payload, pos, end)
+        if pos + 3 < end and payload[pos] == 0x00 and payload[pos + 1] == 0x53:
+            code = payload[pos + 2]
+            value = pos + 3
+        else:
+            code, value = _descriptor(payload, pos, end)
         if code == PROPERTIES:
             return _read_to(payload, value, end)
         if PROPERTIES < code <= FOOTER:
@@ -351,9 +355,22 @@ def _read_to(payload: bytes, pos: int, end: int) -> str | None:
         return None
     limit = min(stop, end)
     for _ in range(2):
-        pos = skip_value(payload, pos, limit)
+        # Null, and short text or binary, without a call: nearly every message-id and user-id.
+        if pos + 1 < limit and payload[pos] in (0x40, 0xA1, 0xA0):
+            pos += 1 if payload[pos] == 0x40 else 2 + payload[pos + 1]
+        else:
+            pos = skip_value(payload, pos, limit)
         if pos >= limit:
             raise IncompleteMessageError("message cut short in its properties") if stop > end else cut_short(limit)
+    if payload[pos] == 0xA1 and pos + 1 < limit:
+        start = pos + 2
+        pos = start + payload[pos + 1]
+        if pos <= limit:
+            try:
+                return payload[start:pos].decode()
+            except UnicodeDecodeError:
+                raise DecodeError(f"{Properties.NAME}: to is not UTF-8") from None
+        pos = start - 2
     to, _ = _read_item(payload, pos, stop, end)
     if to is None or type(to) is str:
         return to

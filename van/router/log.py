@@ -171,11 +171,20 @@ def make_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> Mut
             event[name] = "***"
         elif name == "exception":
             event[name] = "\n".join(map(_harmless, str(value).split("\n")))
-        elif isinstance(value, str):
-            event[name] = _harmless(value)
-        elif not isinstance(value, bool | int | float | None):
-            event[name] = _harmless(str(value))
+        else:
+            event[name] = _harmless_value(value)
     return event
+
+
+def _harmless_value(value: object) -> object:
+    """The same for what is inside of lists and maps, which stay lists and maps."""
+    if isinstance(value, bool | int | float | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_harmless_value(item) for item in value]
+    if isinstance(value, dict):
+        return {_harmless(str(key)): "***" if key in _SECRET_KEYS else _harmless_value(of) for key, of in value.items()}
+    return _harmless(str(value))
 
 
 def _harmless(text: str) -> str:

@@ -37,7 +37,7 @@ class Adaptor:
         """The peer will send nothing more."""
         raise NotImplementedError
 
-    def data_to_send(self, limit: int) -> list[bytes]:
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
         """Return chunks to be written in this order, about `limit` octets at most; an empty list for nothing."""
         raise NotImplementedError
 

@@ -1,0 +1,1 @@
+"""Protocol endpoints joined to the router core, without I/O."""

@@ -1,0 +1,390 @@
+"""AMQP 1.0 connections joined to the router core.
+
+Answers Open, Begin and Attach, resolves termini to addresses, and gives every link its owner. Once a link is attached,
+deliveries pass from link to link without coming by here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from van import __version__
+from van.amqp.connection import Connection
+from van.amqp.errors import AmqpError, AmqpLinkError, ErrorCondition
+from van.amqp.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    Event,
+    LinkAttached,
+    LinkDetached,
+    SessionBegun,
+    SessionEnded,
+)
+from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
+from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.performatives import Attach
+from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.session import MAX_SESSION_FRAMES, Session
+from van.amqp.terminus import Coordinator, Source, Target
+from van.routing.adaptor import Adaptor
+from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.router import DEFAULT_LINK_CAPACITY, Router
+
+PRODUCT: Final = "van"
+# A peer may give a link up and attach it anew as often as it likes; this many at a time is what one connection gets.
+DEFAULT_MAX_LINKS: Final = 1000
+# A Transfer may be as large as the limits of the site say: for us 0 means without limit.
+NO_MAX_MESSAGE_SIZE: Final = 0
+
+Log = Callable[..., None]
+
+
+def no_log(level: str, event: str, **fields: object) -> None:
+    """A log that keeps nothing."""
+
+
+class ConnectionSettings:
+    """What a listener or connector says about its connections.
+
+    max_frame_size in octets, idle_timeout in seconds (0 for never), link_capacity in deliveries, max_message_size in
+    octets (0 for no limit).
+    """
+
+    __slots__ = (
+        "failover",
+        "idle_timeout",
+        "link_capacity",
+        "max_frame_size",
+        "max_links",
+        "max_message_size",
+        "max_session_frames",
+        "max_sessions",
+        "sasl_required",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+        max_sessions: int = 32768,
+        max_session_frames: int = MAX_SESSION_FRAMES,
+        max_links: int = DEFAULT_MAX_LINKS,
+        link_capacity: int = DEFAULT_LINK_CAPACITY,
+        max_message_size: int = NO_MAX_MESSAGE_SIZE,
+        idle_timeout: float = 16.0,
+        sasl_required: bool = False,
+        failover: list[object] | None = None,
+    ) -> None:
+        self.max_frame_size = max_frame_size
+        self.max_sessions = max_sessions
+        self.max_session_frames = max_session_frames
+        self.max_links = max_links
+        self.link_capacity = link_capacity
+        self.max_message_size = max_message_size
+        self.idle_timeout = idle_timeout
+        self.sasl_required = sasl_required
+        self.failover = failover
+
+
+class AmqpAdaptor(Adaptor):
+    """One AMQP connection of an application (role normal).
+
+    accepting: whether the peer connected to us. hostname: for Open, on connections that we made. log is called with a
+    level, an event and fields; `number` is this connection's, for logs.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        settings: ConnectionSettings,
+        *,
+        number: int = 0,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        hostname: str | None = None,
+        log: Log = no_log,
+        now: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.router = router
+        self.settings = settings
+        self.number = number
+        self.log = log
+        self.links: dict[Link, IncomingLink | OutgoingLink] = {}
+        self.deliveries_in = 0
+        self.deliveries_out = 0
+        self._opened_at = 0.0
+        self._lost = False
+        self._by_peer = True
+        self._orderly = False
+        properties: dict[str, object] = {"product": PRODUCT, "version": __version__, "qd.conn-id": number}
+        if settings.failover is not None:
+            properties["failover-server-list"] = settings.failover
+        self.connection = Connection(
+            router.id,
+            accepting=accepting,
+            sasl=sasl,
+            sasl_required=settings.sasl_required,
+            hostname=hostname,
+            max_frame_size=settings.max_frame_size,
+            channel_max=settings.max_sessions - 1,
+            handle_max=settings.max_links - 1,
+            idle_timeout=settings.idle_timeout,
+            offered_capabilities=["ANONYMOUS-RELAY"],
+            properties=properties,
+            window_policy=router.budget.policy(settings.max_session_frames),
+            on_touched=self._touched,
+            now=now,
+        )
+        if not accepting:
+            self.connection.open()
+
+    def _touched(self) -> None:
+        self.router.touch(self)
+
+    # -- Adaptor -------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        self.router.now = now
+        events = self.connection.receive_data(data, now)
+        if events:
+            self._handle(events)
+        if self.connection.closed:
+            self.closed = True
+
+    def receive_eof(self, now: float) -> None:
+        self.router.now = now
+        self._handle(self.connection.receive_eof(now))
+        self.closed = True
+
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        return self.connection.data_to_send(limit)
+
+    def next_deadline(self) -> float:
+        return self.connection.next_deadline()
+
+    def handle_deadline(self, now: float) -> None:
+        self.router.now = now
+        self._handle(self.connection.handle_deadline(now))
+        self.closed = self.connection.closed
+
+    def close(self, condition: str, description: str) -> None:
+        if not self.reason:
+            self.reason = f"{condition}: {description}"
+            self._by_peer = False
+            self._orderly = True
+        self.connection.close(AmqpError(condition, description))
+        self.closed = self.connection.closed
+
+    def connection_lost(self, now: float) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self.router.now = now
+        self._release_links()
+        for session in self.connection.begun_sessions():
+            self.router.budget.remove(session)
+        self.closed = True
+        if self.opened:
+            self.log(
+                "warning" if not self._by_peer and not self._orderly else "info",
+                "connection closed",
+                reason=self.reason or "the connection was lost",
+                by="peer" if self._by_peer else "us",
+                deliveries_in=self.deliveries_in,
+                deliveries_out=self.deliveries_out,
+                seconds=round(now - self._opened_at, 3),
+            )
+        else:
+            self.log("warning", "connection failed", reason=self.reason or "the stream ended before open")
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, LinkAttached):
+                if not event.answer:
+                    self._attach(event.link)
+            elif isinstance(event, LinkDetached):
+                self._detach(event)
+            elif isinstance(event, SessionBegun):
+                if not event.answer:
+                    self._begin(event.session)
+            elif isinstance(event, SessionEnded):
+                self._end_session(event)
+            elif isinstance(event, ConnectionOpened):
+                self._open(event)
+            elif isinstance(event, ConnectionClosed):
+                self._close(event)
+
+    def _open(self, event: ConnectionOpened) -> None:
+        self.opened = True
+        self._opened_at = self.router.now
+        self.connection.open()
+        self.log(
+            "info",
+            "connection opened",
+            container_id=event.open.container_id,
+            user=self.connection.identity,
+        )
+
+    def _close(self, event: ConnectionClosed) -> None:
+        if not self.reason:
+            self._by_peer = event.by_peer
+            self.reason = ": ".join(filter(None, (event.condition, event.description))) or "closed"
+        self._release_links()
+        self.connection.close()
+
+    def _begin(self, session: Session) -> None:
+        try:
+            session.begin()
+        except AmqpError as error:
+            self.log("warning", "session refused", reason=str(error))
+
+    def _end_session(self, event: SessionEnded) -> None:
+        session = event.session
+        if event.condition:
+            self.log("warning", "session ended", reason=f"{event.condition}: {event.description}")
+        for link in list(self.links):
+            if link.session is session:
+                self._forget(link)
+        session.end()
+
+    # -- links ---------------------------------------------------------------------------------------------------
+
+    def _attach(self, link: Link) -> None:
+        if not link.session.local_begun or link.session.end_sent:
+            return
+        try:
+            if isinstance(link, ReceiverLink):
+                self._attach_incoming(link)
+            elif isinstance(link, SenderLink):
+                self._attach_outgoing(link)
+        except AmqpLinkError as error:
+            self._refuse(link, error)
+
+    def _attach_incoming(self, link: ReceiverLink) -> None:
+        """The peer sends: its target says where to."""
+        remote = link.remote
+        assert remote is not None
+        target = remote.target
+        if isinstance(target, Coordinator):
+            raise AmqpLinkError(
+                ErrorCondition.PRECONDITION_FAILED, "this router coordinates no transactions; a broker does"
+            )
+        if not isinstance(target, Target):
+            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a sender's attach needs a target")
+        text = self._address_of(target.address, "target")
+        if target.dynamic:
+            text = self.router.temporary_address(mobile=True)
+        incoming = self.router.attach_incoming(link, text, self.settings.link_capacity)
+        self.links[link] = incoming
+        link.attach(
+            Attach(
+                name=link.name,
+                handle=0,
+                role=True,
+                snd_settle_mode=remote.snd_settle_mode,
+                rcv_settle_mode=remote.rcv_settle_mode,
+                source=remote.source,
+                target=Target(
+                    address=text or None,
+                    durable=target.durable,
+                    expiry_policy=target.expiry_policy,
+                    timeout=target.timeout,
+                    dynamic=target.dynamic,
+                    capabilities=target.capabilities,
+                ),
+                max_message_size=self.settings.max_message_size or None,
+            )
+        )
+        self.router.started(incoming)
+
+    def _attach_outgoing(self, link: SenderLink) -> None:
+        """The peer receives: its source says from where."""
+        remote = link.remote
+        assert remote is not None
+        source = remote.source
+        if not isinstance(source, Source):
+            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's attach needs a source")
+        text = self._address_of(source.address, "source")
+        if source.dynamic:
+            text = self.router.temporary_address(mobile=False)
+        if not text:
+            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's source needs an address")
+        outgoing = self.router.attach_outgoing(link, text, self.settings.link_capacity)
+        self.links[link] = outgoing
+        # A filter that we do not apply is absent from our answer (3.5.3): the peer sees it.
+        link.attach(
+            Attach(
+                name=link.name,
+                handle=0,
+                role=False,
+                snd_settle_mode=remote.snd_settle_mode,
+                rcv_settle_mode=remote.rcv_settle_mode,
+                source=Source(
+                    address=text,
+                    durable=source.durable,
+                    expiry_policy=source.expiry_policy,
+                    timeout=source.timeout,
+                    dynamic=source.dynamic,
+                    capabilities=source.capabilities,
+                ),
+                target=remote.target,
+                initial_delivery_count=0,
+            )
+        )
+        self.router.started(outgoing)
+
+    def _address_of(self, address: object, what: str) -> str:
+        if address is None:
+            return ""
+        if not isinstance(address, str):
+            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the {what} address has to be a string")
+        return address
+
+    def _refuse(self, link: Link, error: AmqpLinkError) -> None:
+        """Answer the attach without a terminus of ours, then detach: that is how a link is refused (2.6.3)."""
+        remote = link.remote
+        assert remote is not None
+        receiving = isinstance(link, ReceiverLink)
+        try:
+            link.attach(
+                Attach(
+                    name=link.name,
+                    handle=0,
+                    role=receiving,
+                    source=remote.source if receiving else None,
+                    target=None if receiving else remote.target,
+                    initial_delivery_count=None if receiving else 0,
+                )
+            )
+        except AmqpError as no_handle:
+            self.connection.close(no_handle)
+            return
+        link.detach(error)
+        self.log("info", "link refused", link=link.name, reason=str(error))
+
+    def _detach(self, event: LinkDetached) -> None:
+        link = event.link
+        self._forget(link)
+        if event.error is not None:
+            self.log("info", "link detached", link=link.name, reason=str(event.error.condition))
+        link.detach(None, event.closed)
+
+    def _forget(self, link: Link) -> None:
+        owner = self.links.pop(link, None)
+        if owner is None:
+            return
+        count = link.delivery_count - (link.local.initial_delivery_count or 0 if link.local is not None else 0)
+        if isinstance(owner, IncomingLink):
+            initial = link.remote.initial_delivery_count or 0 if link.remote is not None else 0
+            self.deliveries_in += (link.delivery_count - initial) & 0xFFFFFFFF
+        else:
+            self.deliveries_out += count & 0xFFFFFFFF
+        self.router.detached(owner)
+
+    def _release_links(self) -> None:
+        for link in list(self.links):
+            self._forget(link)

@@ -1,0 +1,726 @@
+"""A connection (2.4): protocol headers, the SASL layer, Open to Close, channels, idle time-outs, and the frame loop.
+
+Bytes and the time go in, events and chunks of bytes come out. Which performative is legal when stands in the two tables
+below, and nowhere else; what is legal within a session or a link is decided in `session.py` and `link.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from van.amqp.composite import Composite, decode_composite
+from van.amqp.errors import AmqpConnectionError, AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition, FramingError
+from van.amqp.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    Event,
+    LinkAttached,
+    LinkDetached,
+    SessionBegun,
+    SessionEnded,
+)
+from van.amqp.framing import (
+    AMQP_HEADER,
+    DEFAULT_MAX_FRAME_SIZE,
+    EMPTY_FRAME,
+    FRAME_TYPE_AMQP,
+    FRAME_TYPE_SASL,
+    HEADER_LENGTH,
+    MIN_MAX_FRAME_SIZE,
+    SASL_HEADER,
+    describe_header,
+    encode_frame,
+    unpack_frame_header,
+)
+from van.amqp.link import LINK_QUANTUM, Link, SenderLink
+from van.amqp.performatives import (
+    Attach,
+    Begin,
+    Close,
+    Detach,
+    Disposition,
+    End,
+    Error,
+    Flow,
+    Open,
+    Transfer,
+    decode_performative,
+)
+from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.session import DEFAULT_HANDLE_MAX, Session, WindowPolicy
+
+# channel-max that we announce unless told otherwise: peers open few sessions, a flood of them is bounded.
+DEFAULT_CHANNEL_MAX: Final = 255
+# How long after our Close we wait for the peer's before the stream is cut, in seconds.
+CLOSE_TIMEOUT: Final = 5.0
+# The peer is told half of our idle time-out (2.4.5), so that one lost heartbeat does no harm.
+IDLE_MARGIN: Final = 2
+# We look this often within the peer's idle time-out whether something was written; two looks apart is still in time.
+HEARTBEATS: Final = 3
+
+
+class Receiving(enum.Enum):
+    """What the peer has sent so far; it decides what it may send next."""
+
+    HEADER = "protocol header"
+    SASL = "SASL frames"
+    AMQP_HEADER = "AMQP header after SASL"
+    OPEN = "open"
+    OPENED = "frames"
+    CLOSED = "nothing"
+
+
+# Performative -> what the peer must have sent. A missing entry is the error.
+LEGAL: Final[dict[int, frozenset[Receiving]]] = {
+    Open.DESCRIPTOR: frozenset({Receiving.OPEN}),
+    Begin.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Attach.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Flow.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Transfer.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Disposition.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Detach.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    End.DESCRIPTOR: frozenset({Receiving.OPENED}),
+    Close.DESCRIPTOR: frozenset({Receiving.OPENED}),
+}
+
+# Performatives that are legal on a channel where the peer has begun no session.
+LEGAL_WITHOUT_SESSION: Final = frozenset({Open.DESCRIPTOR, Begin.DESCRIPTOR, Close.DESCRIPTOR})
+
+_TRANSFER: Final = Transfer.DESCRIPTOR
+_DISPOSITION: Final = Disposition.DESCRIPTOR
+_FLOW: Final = Flow.DESCRIPTOR
+_OPENED: Final = Receiving.OPENED
+
+
+def _ignore() -> None:
+    """Stand in for `on_touched` where nobody needs to know."""
+
+
+class Connection:
+    """One AMQP connection endpoint, without I/O.
+
+    container_id: ours. sasl: a `SaslServer` makes this the accepting side, a `SaslClient` the side that begins; with None
+    `accepting` says which. sasl_required: an accepting side refuses a bare AMQP header. idle_timeout: seconds without a
+    frame after which the peer is taken for dead; 0 for never. max_frame_size: octets. on_touched is called when there may
+    be something to write and was not before.
+    """
+
+    def __init__(
+        self,
+        container_id: str,
+        *,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        sasl_required: bool = False,
+        hostname: str | None = None,
+        max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+        channel_max: int = DEFAULT_CHANNEL_MAX,
+        handle_max: int = DEFAULT_HANDLE_MAX,
+        idle_timeout: float = 0.0,
+        offered_capabilities: list[str] | None = None,
+        desired_capabilities: list[str] | None = None,
+        properties: dict[str, object] | None = None,
+        window_policy: WindowPolicy | None = None,
+        on_touched: Callable[[], None] = _ignore,
+        now: float = 0.0,
+    ) -> None:
+        self.container_id = container_id
+        self.hostname = hostname
+        self.accepting = isinstance(sasl, SaslServer) if sasl is not None else accepting
+        self.sasl = sasl
+        self.sasl_required = sasl_required
+        self.max_frame_size = max_frame_size
+        self.channel_max = channel_max
+        self.handle_max = handle_max
+        self.idle_timeout = idle_timeout
+        self.offered_capabilities = offered_capabilities
+        self.desired_capabilities = desired_capabilities
+        self.properties = properties
+        self.window_policy = window_policy if window_policy is not None else WindowPolicy()
+        self.on_touched = on_touched
+        self.touched = False
+        self.receiving = Receiving.HEADER
+        self.remote_open: Open | None = None
+        self.remote_max_frame_size = MIN_MAX_FRAME_SIZE
+        self.remote_channel_max = 0xFFFF
+        self.open_sent = False
+        self.close_sent = False
+        self.closed = False
+        self.octets_in = 0
+        self.octets_out = 0
+        self._header_sent = False
+        self._partial: list[bytes] = []
+        self._partial_size = 0
+        self._partial_needed = 0
+        self._events: list[Event] = []
+        self._handshake: list[bytes | memoryview] = []
+        self._control: list[bytes | memoryview] = []
+        self._by_remote_channel: dict[int, Session] = {}
+        self._by_local_channel: dict[int, Session] = {}
+        self._links: dict[tuple[str, bool], Link] = {}
+        self._marked: list[Session] = []
+        self._ready: list[SenderLink] = []
+        self._last_received = now
+        self._heartbeat_interval = inf
+        self._next_heartbeat = inf
+        self._written = False
+        self._close_deadline = inf
+        self._now = now
+        if not self.accepting:
+            if sasl is not None:
+                self._handshake.append(SASL_HEADER)
+            else:
+                self._send_amqp_header()
+
+    # -- verbs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Sessions that have a channel of ours, or of the peer's and no answer yet."""
+        sessions = list(self._by_local_channel.values())
+        sessions.extend(session for session in self._by_remote_channel.values() if not session.local_begun)
+        return sessions
+
+    def begun_sessions(self) -> list[Session]:
+        """Sessions whose Begin we have written."""
+        return list(self._by_local_channel.values())
+
+    @property
+    def identity(self) -> str:
+        """The user that the peer proved to be (as server), empty before and without SASL."""
+        return self.sasl.identity if self.sasl is not None and self.sasl.done else ""
+
+    def open(self) -> None:
+        """Write our Open (2.4.1)."""
+        if self.open_sent:
+            return
+        self.open_sent = True
+        # 2.4.5: half of what we tolerate.
+        idle = int(self.idle_timeout * 1000) // IDLE_MARGIN if self.idle_timeout else None
+        body = Open(
+            container_id=self.container_id,
+            hostname=self.hostname,
+            max_frame_size=self.max_frame_size,
+            channel_max=self.channel_max,
+            idle_time_out=idle,
+            offered_capabilities=self.offered_capabilities,
+            desired_capabilities=self.desired_capabilities,
+            properties=self.properties,
+        ).encode()
+        self.write_frame(0, body)
+
+    def session(self) -> Session:
+        """A new session, to be begun with `begin`."""
+        return Session(self, self.handle_max)
+
+    def close(self, error: AmqpError | None = None) -> None:
+        """Write a Close (2.4.3), with `error` for the peer, behind our Open if that is not out yet."""
+        if self.close_sent or self.closed:
+            return
+        if not self._header_sent:
+            # Nothing can be said before the headers: the stream just ends.
+            self._end()
+            return
+        self.open()
+        for session in self._marked:
+            session.write_pending(self._control)
+        self._marked.clear()
+        wire_error = Error(condition=error.condition, description=error.description or None) if error else None
+        self.write_frame(0, Close(error=wire_error).encode())
+        self.close_sent = True
+        self._ready.clear()
+        self._close_deadline = self._now + CLOSE_TIMEOUT
+        if self.receiving is Receiving.CLOSED:
+            self._end()
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Take octets from the peer; returns what happened, in order. Owners of links are called meanwhile.
+
+        Never raises for what a peer sends: errors are written to the peer and end what they concern.
+        """
+        self._now = now
+        self._last_received = now
+        self.octets_in += len(data)
+        if self._partial:
+            self._partial.append(data)
+            self._partial_size += len(data)
+            if self._partial_size < self._partial_needed:
+                return []
+            data = b"".join(self._partial)
+            self._partial.clear()
+        pos = 0
+        end = len(data)
+        sessions = self._by_remote_channel
+        while end - pos >= HEADER_LENGTH and not self.closed:
+            if self.close_sent:
+                pos = self._discard(data, pos, end)
+                break
+            if self.receiving is not _OPENED:
+                size = self._receive_early(data, pos, end)
+                if size == 0:
+                    break
+                pos += size
+                continue
+            size, data_offset, frame_type, channel = unpack_frame_header(data, pos)
+            if size > self.max_frame_size or data_offset < 2 or data_offset << 2 > size or frame_type != FRAME_TYPE_AMQP:
+                self._fail(self._frame_error(size, data_offset, frame_type))
+                continue
+            stop = pos + size
+            if stop > end:
+                break
+            body = pos + (data_offset << 2)
+            pos = stop
+            if body == stop:
+                continue  # an empty frame (2.4.5)
+            try:
+                # Descriptors of performatives are small ulongs: 00 53 and the code, in all but contrived peers.
+                code = data[body + 2] if stop - body > 3 and data[body] == 0 and data[body + 1] == 0x53 else 0
+                if code == _TRANSFER or code == _DISPOSITION or code == _FLOW:
+                    session = sessions.get(channel)
+                    if session is None:
+                        raise self._no_session(channel)
+                    if session.end_sent:
+                        continue  # 2.5.4: what was under way when we ended it
+                    if code == _TRANSFER:
+                        session.on_transfer(data, body, stop)
+                    elif code == _DISPOSITION:
+                        session.on_disposition(data, body, stop)
+                    else:
+                        session.on_flow(data, body, stop)
+                else:
+                    self._receive_performative(data, body, stop, channel)
+            except AmqpSessionError as error:
+                self._fail_session(channel, error)
+            except AmqpError as error:
+                self._fail(error)
+        if pos < end and not self.closed:
+            self._keep(data, pos, end)
+        events = self._events
+        if events:
+            self._events = []
+        return events
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The peer's stream has ended."""
+        self._now = now
+        if not self.closed:
+            if self.receiving is not Receiving.CLOSED and not self.close_sent:
+                self._events.append(ConnectionClosed(True, "", "the stream ended without a close"))
+            self._end()
+        events, self._events = self._events, []
+        return events
+
+    def _keep(self, data: bytes, pos: int, end: int) -> None:
+        """Keep the beginning of a frame, and how much is needed until looking at it again is worth while."""
+        self._partial.append(data[pos:end])
+        self._partial_size = end - pos
+        self._partial_needed = HEADER_LENGTH
+        if end - pos >= HEADER_LENGTH and self.receiving is _OPENED:
+            self._partial_needed = unpack_frame_header(data, pos)[0]
+
+    def _discard(self, data: bytes, pos: int, end: int) -> int:
+        """After our Close everything but the peer's Close is thrown away (2.4.6, DISCARDING)."""
+        while end - pos >= HEADER_LENGTH:
+            size, data_offset, _, _ = unpack_frame_header(data, pos)
+            if size > self.max_frame_size or size < HEADER_LENGTH:
+                self._end()
+                return end
+            if pos + size > end:
+                break
+            body = pos + (data_offset << 2)
+            if data[body : body + 3] == b"\x00\x53\x18":
+                self.receiving = Receiving.CLOSED
+                self._end()
+                return end
+            pos += size
+        return pos
+
+    def _receive_early(self, data: bytes, pos: int, end: int) -> int:
+        """Take a protocol header, a SASL frame or the Open. Returns how many octets it took; 0 when it is not whole."""
+        if self.receiving is Receiving.CLOSED:
+            return end - pos
+        try:
+            if self.receiving is Receiving.HEADER or self.receiving is Receiving.AMQP_HEADER:
+                self._receive_header(data[pos : pos + HEADER_LENGTH])
+                return HEADER_LENGTH
+            size, data_offset, frame_type, channel = unpack_frame_header(data, pos)
+            expected = FRAME_TYPE_SASL if self.receiving is Receiving.SASL else FRAME_TYPE_AMQP
+            # 2.4.1: before Open nothing is negotiated, so our own limit holds; SASL frames have the smallest (5.3.1).
+            limit = MIN_MAX_FRAME_SIZE if expected == FRAME_TYPE_SASL else max(self.max_frame_size, MIN_MAX_FRAME_SIZE)
+            if size > limit or data_offset < 2 or data_offset << 2 > size or frame_type != expected:
+                raise self._frame_error(size, data_offset, frame_type)
+            if pos + size > end:
+                return 0
+            body = pos + (data_offset << 2)
+            if body == pos + size:
+                return size
+            if self.receiving is Receiving.SASL:
+                self._receive_sasl(decode_composite(data, body, pos + size)[0])
+                return size
+            performative, _ = decode_performative(data, body, pos + size)
+            if type(performative) is Open:
+                self._receive_open(performative)
+            else:
+                raise AmqpConnectionError(
+                    ErrorCondition.ILLEGAL_STATE, f"{type(performative).__name__.lower()} before open"
+                )
+            return size
+        except AmqpError as error:
+            self._fail(error)
+            return end - pos
+
+    def _receive_header(self, header: bytes) -> None:
+        if header == AMQP_HEADER:
+            if self.receiving is Receiving.HEADER and (
+                (self.accepting and self.sasl_required) or (not self.accepting and self.sasl is not None)
+            ):
+                self._refuse_header(SASL_HEADER, "SASL is required here, and the peer began without it")
+                return
+            if not self._header_sent:
+                self._send_amqp_header()
+            self.receiving = Receiving.OPEN
+        elif header == SASL_HEADER and self.sasl is not None and self.receiving is Receiving.HEADER:
+            self.receiving = Receiving.SASL
+            if self.accepting:
+                self._handshake.append(SASL_HEADER)
+            self._write_sasl(self.sasl.start())
+        else:
+            expected = SASL_HEADER if self.sasl is not None and self.receiving is Receiving.HEADER else AMQP_HEADER
+            self._refuse_header(expected, f"the peer sent {describe_header(header)} where an AMQP header belongs")
+
+    def _refuse_header(self, expected: bytes, description: str) -> None:
+        """2.2: answer a header that is not to be had with one that is, and end the stream."""
+        if not self._header_sent:
+            self._handshake.append(expected)
+        self._events.append(ConnectionClosed(False, ErrorCondition.FRAMING_ERROR, description))
+        self._end()
+
+    def _receive_sasl(self, performative: object) -> None:
+        sasl = self.sasl
+        assert sasl is not None
+        if not isinstance(performative, Composite):
+            raise AmqpConnectionError(ErrorCondition.NOT_ALLOWED, "a SASL frame with an unknown performative")
+        self._write_sasl(sasl.receive(performative))
+        if not sasl.done:
+            return
+        if not sasl.succeeded:
+            self._events.append(
+                ConnectionClosed(not self.accepting, ErrorCondition.UNAUTHORIZED_ACCESS, sasl.error or "authentication failed")
+            )
+            self._end()
+            return
+        self.receiving = Receiving.AMQP_HEADER
+        if not self.accepting:
+            self._send_amqp_header()
+
+    def _write_sasl(self, performatives: list[Composite]) -> None:
+        for performative in performatives:
+            self._handshake.append(encode_frame(0, performative.encode(), FRAME_TYPE_SASL))
+        self._touch()
+
+    def _send_amqp_header(self) -> None:
+        self._handshake.append(AMQP_HEADER)
+        self._header_sent = True
+        self._touch()
+
+    def _receive_open(self, open_: Open) -> None:
+        self.remote_open = open_
+        self.receiving = Receiving.OPENED
+        size = open_.max_frame_size
+        if size < MIN_MAX_FRAME_SIZE:
+            raise AmqpConnectionError(
+                ErrorCondition.INVALID_FIELD, f"max-frame-size {size} is below {MIN_MAX_FRAME_SIZE}"
+            )
+        self.remote_max_frame_size = size
+        self.remote_channel_max = open_.channel_max
+        if open_.idle_time_out:
+            self._heartbeat_interval = open_.idle_time_out / 1000 / HEARTBEATS
+            self._next_heartbeat = self._now + self._heartbeat_interval
+        self._events.append(ConnectionOpened(open_))
+
+    def _receive_performative(self, data: bytes, body: int, stop: int, channel: int) -> None:
+        performative, _ = decode_performative(data, body, stop)
+        kind = type(performative)
+        if performative.DESCRIPTOR not in LEGAL:
+            raise AmqpConnectionError(ErrorCondition.NOT_ALLOWED, "a frame that holds no performative")
+        if self.receiving not in LEGAL[performative.DESCRIPTOR]:
+            raise AmqpConnectionError(
+                ErrorCondition.ILLEGAL_STATE, f"{kind.__name__.lower()} where {self.receiving.value} may follow"
+            )
+        if kind is Close:
+            assert isinstance(performative, Close)
+            self.receiving = Receiving.CLOSED
+            error = performative.error
+            condition = str(error.condition) if error is not None else ""
+            self._events.append(ConnectionClosed(True, condition, (error.description or "") if error is not None else ""))
+            if self.close_sent:
+                self._end()
+            return
+        session = self._by_remote_channel.get(channel)
+        if kind is Begin:
+            assert isinstance(performative, Begin)
+            self._receive_begin(performative, channel, session)
+            return
+        if session is None:
+            raise self._no_session(channel)
+        if kind is End:
+            assert isinstance(performative, End)
+            del self._by_remote_channel[channel]
+            session.end_received = True
+            if session.end_sent:
+                self.session_over(session)
+            else:
+                error = performative.error
+                condition = str(error.condition) if error is not None else ""
+                description = (error.description or "") if error is not None else ""
+                self._events.append(SessionEnded(session, condition, description))
+            return
+        if session.end_sent:
+            return
+        if kind is Attach:
+            assert isinstance(performative, Attach)
+            link = session.on_attach(performative)
+            if link is not None:
+                self._events.append(LinkAttached(link, False))
+                self._links.setdefault((link.name, link.role), link)
+            else:
+                answered = session.remote_handles[performative.handle]
+                self._events.append(LinkAttached(answered, True))
+        elif kind is Detach:
+            assert isinstance(performative, Detach)
+            detached = session.on_detach(performative)
+            if detached is not None:
+                self._events.append(LinkDetached(detached, bool(performative.closed), performative.error))
+        elif kind is Flow:
+            session.on_flow(data, body, stop)
+        elif kind is Disposition:
+            session.on_disposition(data, body, stop)
+        else:
+            session.on_transfer(data, body, stop)
+
+    def _receive_begin(self, begin: Begin, channel: int, session: Session | None) -> None:
+        if session is not None:
+            raise AmqpConnectionError(ErrorCondition.NOT_ALLOWED, f"begin on channel {channel}, which has a session")
+        if channel > self.channel_max:
+            raise FramingError(f"channel {channel} is beyond channel-max {self.channel_max}")
+        if begin.remote_channel is not None:
+            mine = self._by_local_channel.get(begin.remote_channel)
+            if mine is None or mine.remote_begun:
+                raise AmqpConnectionError(
+                    ErrorCondition.INVALID_FIELD, f"begin answers channel {begin.remote_channel}, which waits for none"
+                )
+            mine.remote_channel = channel
+            mine.on_begin(begin)
+            self._by_remote_channel[channel] = mine
+            self._events.append(SessionBegun(mine, True))
+            return
+        session = Session(self, self.handle_max)
+        session.remote_channel = channel
+        session.on_begin(begin)
+        self._by_remote_channel[channel] = session
+        self._events.append(SessionBegun(session, False))
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def data_to_send(self, limit: int = 65536) -> list[bytes | memoryview]:
+        """Return chunks to write in this order, `limit` octets of transfers or a little more; empty for none."""
+        self.touched = False
+        out = self._handshake
+        self._handshake = []
+        if not self._header_sent:
+            self._written = True
+            return out
+        if self._control:
+            out.extend(self._control)
+            self._control.clear()
+        if self._marked:
+            marked = self._marked
+            self._marked = []
+            for session in marked:
+                session.write_pending(out)
+        if self._ready and self.receiving is _OPENED and not self.close_sent:
+            self._write_transfers(out, limit)
+        if out:
+            self._written = True
+        return out
+
+    def _write_transfers(self, out: list[bytes | memoryview], limit: int) -> None:
+        ready = self._ready
+        written = 0
+        while ready and written < limit:
+            link = ready.pop(0)
+            room = limit - written
+            written += link.write(out, LINK_QUANTUM if room > LINK_QUANTUM and ready else room)
+            if link.can_write():
+                self._insert(link)
+            else:
+                link.queued = False
+                if link.blocked_by_window():
+                    link.session.starved.append(link)
+        if ready:
+            self._touch()
+
+    def write_frame(self, channel: int, body: bytes) -> None:
+        """Queue a frame around a performative."""
+        if not self.close_sent and not self.closed:
+            self._control.append(encode_frame(channel, body))
+            self._touch()
+
+    def write_raw(self, frame: bytes) -> None:
+        """Queue a whole frame."""
+        if not self.close_sent and not self.closed:
+            self._control.append(frame)
+            self._touch()
+
+    def flush_session(self, session: Session) -> None:
+        """Write a session's dispositions and flows now, in front of what is to follow."""
+        session.write_pending(self._control)
+
+    def link_ready(self, link: SenderLink) -> None:
+        """A sender link has something to write."""
+        self._insert(link)
+        if not self.touched:
+            self._touch()
+
+    def session_marked(self, session: Session) -> None:
+        """A session has dispositions or flows to write."""
+        self._marked.append(session)
+        if not self.touched:
+            self._touch()
+
+    def _insert(self, link: SenderLink) -> None:
+        """Put a link behind those of its priority and above; links of one connection take turns within a priority."""
+        ready = self._ready
+        priority = link.priority
+        index = len(ready)
+        while index > 0 and ready[index - 1].priority < priority:
+            index -= 1
+        ready.insert(index, link)
+
+    def _touch(self) -> None:
+        if not self.touched:
+            self.touched = True
+            self.on_touched()
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` wants to be called."""
+        deadline = min(self._next_heartbeat, self._close_deadline)
+        if self.idle_timeout and self.receiving is _OPENED:
+            deadline = min(deadline, self._last_received + self.idle_timeout)
+        return inf if self.closed else deadline
+
+    def handle_deadline(self, now: float) -> list[Event]:
+        """Write a heartbeat if it is time, and give up a peer that is silent or does not answer our Close."""
+        self._now = now
+        if self.closed:
+            return []
+        if now >= self._close_deadline:
+            self._end()
+        elif self.idle_timeout and self.receiving is _OPENED and now >= self._last_received + self.idle_timeout:
+            self._fail(
+                AmqpConnectionError(
+                    ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"nothing received for {self.idle_timeout:g} seconds"
+                )
+            )
+        if now >= self._next_heartbeat:
+            if not self._written and not self.close_sent and self.open_sent:
+                self._control.append(EMPTY_FRAME)
+                self._touch()
+            self._written = False
+            self._next_heartbeat = now + self._heartbeat_interval
+        events, self._events = self._events, []
+        return events
+
+    # -- called by sessions and links ----------------------------------------------------------------------------
+
+    def allocate_channel(self, session: Session) -> None:
+        """Give the session the lowest free channel. Raises `AmqpSessionError` beyond the peer's channel-max."""
+        channel = 0
+        while channel in self._by_local_channel:
+            channel += 1
+        if channel > min(self.remote_channel_max, self.channel_max):
+            raise AmqpSessionError(
+                ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the connection takes {channel} sessions at most"
+            )
+        session.local_channel = channel
+        self._by_local_channel[channel] = session
+
+    def session_over(self, session: Session) -> None:
+        """Both sides have ended the session: its channels are free."""
+        if self._by_local_channel.get(session.local_channel) is session:
+            del self._by_local_channel[session.local_channel]
+        for link in list(session.links.values()):
+            self.unregister_link(link)
+        self.window_policy.end(session)
+
+    def find_link(self, name: str, role: bool) -> Link | None:
+        """The link of that name in which we have `role`."""
+        return self._links.get((name, role))
+
+    def register_link(self, link: Link) -> None:
+        """A link has a name on this connection from now on."""
+        self._links.setdefault((link.name, link.role), link)
+
+    def unregister_link(self, link: Link) -> None:
+        """The link's name may be used again."""
+        if self._links.get((link.name, link.role)) is link:
+            del self._links[link.name, link.role]
+
+    def steal(self, link: Link) -> None:
+        """Another link has taken this one's name: it is detached (2.6.1)."""
+        link.detach(AmqpLinkError(ErrorCondition.STOLEN, f"link {link.name!r} was attached again"))
+        self.unregister_link(link)
+        self.link_failed(link)
+
+    def link_failed(self, link: Link) -> None:
+        """The link was detached here for the peer's error: its owner hears of it."""
+        self._events.append(LinkDetached(link, True, None))
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def _no_session(self, channel: int) -> AmqpConnectionError:
+        return AmqpConnectionError(ErrorCondition.NOT_ALLOWED, f"a frame on channel {channel}, which has no session")
+
+    def _frame_error(self, size: int, data_offset: int, frame_type: int) -> AmqpConnectionError:
+        if size > self.max_frame_size:
+            return FramingError(f"a frame of {size} octets, where {self.max_frame_size} are allowed")
+        if frame_type not in (FRAME_TYPE_AMQP, FRAME_TYPE_SASL):
+            return FramingError(f"frame type {frame_type}")
+        if data_offset < 2 or data_offset << 2 > size:
+            return FramingError(f"a frame of {size} octets with data offset {data_offset}")
+        return FramingError(f"frame type {frame_type} where {self.receiving.value} may follow")
+
+    def _fail_session(self, channel: int, error: AmqpSessionError) -> None:
+        session = self._by_remote_channel.get(channel)
+        if session is None or session.end_sent:
+            self._fail(error)
+            return
+        if not session.local_begun:
+            try:
+                session.begin()
+            except AmqpError as refused:
+                self._events.append(SessionEnded(session, refused.condition, refused.description))
+                return
+        session.end(error)
+        self._events.append(SessionEnded(session, error.condition, error.description))
+
+    def _fail(self, error: AmqpError) -> None:
+        self._events.append(ConnectionClosed(False, error.condition, error.description))
+        if not self._header_sent and self.accepting and self.receiving is Receiving.HEADER:
+            self._handshake.append(SASL_HEADER if self.sasl_required else AMQP_HEADER)
+        self.close(error)
+        if self.receiving is not _OPENED:
+            self._end()
+
+    def _end(self) -> None:
+        self.closed = True
+        self._close_deadline = inf
+        self._partial.clear()
+        self._touch()

@@ -1,0 +1,159 @@
+"""A delivery, and the two kinds of owners that links hand deliveries to.
+
+One `Delivery` serves both ends inside this process: the receiver link it came in by and the sender link it goes out
+by. It is made at its first frame and forgotten at settlement.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from van.amqp.link import ReceiverLink, SenderLink
+
+
+class Holder:
+    """Counts payload octets that are held in memory: `held` grows as frames arrive and falls as they leave."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
+class Delivery:
+    """One delivery, or one copy of it.
+
+    `receiver`, `delivery_id` and `delivery_tag` belong to the link it came in by; `sender` and `out_id` to the link it
+    goes out by (`sender` is None until its first frame is written). `payload` is the whole payload of a delivery of one
+    frame; of any other, `chunks` holds what has arrived and has not been written yet, and `more` says whether the end
+    is still missing. `settled` means pre-settled by its sender. `state` is the last delivery state that the receiving
+    side named. `target` is set for deliveries of several
+    frames: whom they were handed to, None before that. `origin` belongs to whoever routed or sent it and is told its outcome. `holder` counts its octets.
+    """
+
+    __slots__ = (
+        "aborted",
+        "chunks",
+        "delivery_id",
+        "delivery_tag",
+        "holder",
+        "message_format",
+        "more",
+        "origin",
+        "out_id",
+        "payload",
+        "receiver",
+        "sender",
+        "settled",
+        "state",
+        "target",
+    )
+
+    out_id: int
+
+    def __init__(
+        self, receiver: ReceiverLink | None, delivery_id: int, delivery_tag: bytes, payload: bytes, settled: bool, holder: Holder
+    ) -> None:
+        self.receiver = receiver
+        self.delivery_id = delivery_id
+        self.delivery_tag = delivery_tag
+        self.payload = payload
+        self.settled = settled
+        self.holder = holder
+        self.message_format = 0
+        self.chunks: deque[bytes | memoryview] | None = None
+        self.more = False
+        self.aborted = False
+        self.state: object = None
+        self.sender: SenderLink | None = None
+        self.origin: DeliveryOrigin | None = None
+        self.target: DeliveryTarget | None = None
+
+    def data(self) -> bytes:
+        """The payload octets that are here: of a delivery of several frames, those not yet written."""
+        return self.payload if self.chunks is None else b"".join(self.chunks)
+
+
+class DeliveryOrigin:
+    """Where an outgoing delivery came from: told once what became of it, and before that of states without settlement."""
+
+    __slots__ = ()
+
+    def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """The receiving side named a state, or settled (with `settled`), or both."""
+        raise NotImplementedError
+
+    def left(self, delivery: Delivery) -> None:
+        """A pre-settled delivery has been written to the last octet, or dropped: its place is free."""
+        raise NotImplementedError
+
+
+class DeliverySink(DeliveryOrigin):
+    """The owner of a `ReceiverLink`; deliveries that it passes on may come back to it as their origin."""
+
+    __slots__ = ()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """The first frame of a delivery is here (with `delivery.more` unset, all of it)."""
+        raise NotImplementedError
+
+    def extend(self, delivery: Delivery, payload: bytes) -> None:
+        """A later frame is here, and has been appended to `delivery.chunks`; `delivery.more` says if it is the last."""
+        raise NotImplementedError
+
+    def abort(self, delivery: Delivery) -> None:
+        """The sender gave the delivery up in the middle (2.6.14); it counts as settled."""
+        raise NotImplementedError
+
+    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """The sender spoke of an unsettled delivery (2.7.6): with `settled`, it has forgotten it."""
+        raise NotImplementedError
+
+    def hurry(self, delivery: Delivery) -> None:
+        """Memory is short: do not wait for the end of this delivery if there is a choice."""
+
+    def flow_received(self, link: ReceiverLink, returned: int) -> None:
+        """The sender sent a Flow for this link, and gave `returned` credits back with it (an answer to drain)."""
+
+
+class DeliveryTarget(DeliveryOrigin):
+    """Where a delivery went: of one that had not arrived whole, it is told how it goes on.
+
+    A target that hands copies on is their origin.
+    """
+
+    __slots__ = ()
+
+    def extend(self, delivery: Delivery, payload: bytes) -> None:
+        """More of it is here; `delivery.more` says if that was the end."""
+        raise NotImplementedError
+
+    def abort(self, delivery: Delivery) -> None:
+        """Its sender gave it up, or is gone."""
+        raise NotImplementedError
+
+    def others_wait(self) -> bool:
+        """Whether something else cannot be sent until this delivery has ended."""
+        raise NotImplementedError
+
+
+class DeliverySource(DeliveryTarget):
+    """The owner of a `SenderLink`: deliveries wait in `undelivered` until the link pulls them."""
+
+    __slots__ = ("undelivered",)
+
+    def __init__(self) -> None:
+        self.undelivered: deque[Delivery] = deque()
+
+    def credit_changed(self, link: SenderLink) -> None:
+        """The receiver sent a Flow for this link: credit, drain or the session's window changed."""
+
+    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """The receiver named a state or settled."""
+        raise NotImplementedError
+
+    def left(self, delivery: Delivery) -> None:
+        """A pre-settled delivery has been written to its last octet."""
+        raise NotImplementedError

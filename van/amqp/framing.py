@@ -1,0 +1,52 @@
+"""Frames and protocol headers (2.2 and 2.3): eight octets in front of everything.
+
+What a frame's body means is decided in `connection.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+AMQP_HEADER: Final = b"AMQP\x00\x01\x00\x00"
+SASL_HEADER: Final = b"AMQP\x03\x01\x00\x00"
+TLS_HEADER: Final = b"AMQP\x02\x01\x00\x00"
+HEADER_LENGTH: Final = 8
+
+FRAME_TYPE_AMQP: Final = 0
+FRAME_TYPE_SASL: Final = 1
+
+# 2.3.1: the smallest max-frame-size; frames before Open, and all SASL frames, must fit into it.
+MIN_MAX_FRAME_SIZE: Final = 512
+# Our own default, as the C routers': 125 messages of 110 octets fit, and a peer's buffer of one frame stays small.
+DEFAULT_MAX_FRAME_SIZE: Final = 16384
+
+_FRAME_HEADER: Final = struct.Struct(">IBBH")
+
+EMPTY_FRAME: Final = _FRAME_HEADER.pack(HEADER_LENGTH, 2, FRAME_TYPE_AMQP, 0)
+
+
+def encode_frame(channel: int, body: bytes, frame_type: int = FRAME_TYPE_AMQP) -> bytes:
+    """A whole frame around an encoded performative (with its payload, if it has one)."""
+    return _FRAME_HEADER.pack(HEADER_LENGTH + len(body), 2, frame_type, channel) + body
+
+
+def unpack_frame_header(buf: bytes, pos: int) -> tuple[int, int, int, int]:
+    """Return size, data offset (in words of four octets), type and channel of the frame that starts at `pos`."""
+    size, data_offset, frame_type, channel = _FRAME_HEADER.unpack_from(buf, pos)
+    return size, data_offset, frame_type, channel
+
+
+def describe_header(data: bytes) -> str:
+    """Say in words what a peer that did not send an AMQP header seems to speak."""
+    if data[:3] == b"\x16\x03\x01" or data[:2] == b"\x16\x03":
+        return "a TLS handshake (use amqps on this side, or amqp on the other)"
+    if data[:4] in (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI"):
+        return "an HTTP request (use ws on this side)"
+    if data[:4] == b"PRI ":
+        return "HTTP/2"
+    if data[:4] == b"AMQP":
+        if data[4:8] == b"\x02\x01\x00\x00":
+            return "the TLS header of AMQP (use amqps, where TLS comes first)"
+        return f"AMQP protocol id {data[4]}, version {data[5]}.{data[6]}.{data[7]}" if len(data) >= HEADER_LENGTH else "AMQP"
+    return f"octets {data[:8].hex(' ')}"

@@ -1,0 +1,599 @@
+"""Sessions (2.5): windows, delivery-ids, unsettled deliveries, and the disposition ranges that wait to be written.
+
+`on_transfer` and `on_disposition` are the per-message path; they call the owners of links directly. Everything about
+channels is in `connection.py`, everything about one link in `link.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from van.amqp.delivery import Delivery, Holder
+from van.amqp.delivery_state import ACCEPTED, RELEASED
+from van.amqp.errors import AmqpConnectionError, AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition, FramingError
+from van.amqp.hot import (
+    ABORTED,
+    MORE,
+    RARE,
+    SETTLED,
+    STATE_ACCEPTED,
+    STATE_RARE,
+    STATE_RELEASED,
+    decode_disposition,
+    decode_flow,
+    decode_transfer,
+    encode_disposition,
+    encode_flow,
+)
+from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.performatives import (
+    ROLE_RECEIVER,
+    Attach,
+    Begin,
+    Detach,
+    Disposition,
+    End,
+    Error,
+    Flow,
+    Transfer,
+    decode_performative,
+)
+from van.amqp.serial import MASK, serial_distance
+
+if TYPE_CHECKING:
+    from van.amqp.connection import Connection
+
+# What we tell peers about our own sending: nothing holds it back but their window.
+OUTGOING_WINDOW: Final = 0x7FFFFFFF
+# A session begins with this many frames of 16 KiB, and may grow to the other (`hot-path.md` of the C routers' world: 8 MiB).
+INITIAL_WINDOW: Final = 16
+MAX_SESSION_FRAMES: Final = 512
+# handle-max that we announce unless told otherwise.
+DEFAULT_HANDLE_MAX: Final = 999
+# Tags are at most 32 octets (2.8.7).
+MAX_TAG_LENGTH: Final = 32
+
+
+class WindowPolicy:
+    """Decides how many frames a session may receive. This one knows no memory limit; a router's byte budget does."""
+
+    __slots__ = ("max_frames",)
+
+    def __init__(self, max_frames: int = MAX_SESSION_FRAMES) -> None:
+        self.max_frames = max_frames
+
+    def begin(self, session: Session) -> int:
+        """The first incoming-window of a session, in frames; 0 refuses it."""
+        return self.max_frames
+
+    def renew(self, session: Session) -> int:
+        """The window from now on, in frames; called when half of the last one is used up."""
+        return self.max_frames
+
+    def end(self, session: Session) -> None:
+        """The session is gone and will hold nothing more."""
+
+
+class Session(Holder):
+    """One session endpoint.
+
+    `local_channel` is ours, `remote_channel` the peer's (-1 until known). `held` counts payload octets that came in
+    here and are still in memory.
+    """
+
+    __slots__ = (
+        "_first",
+        "_last",
+        "_ranges",
+        "_state",
+        "_used_handles",
+        "connection",
+        "end_received",
+        "end_sent",
+        "flows",
+        "handle_max",
+        "incoming_window",
+        "links",
+        "local_begun",
+        "local_channel",
+        "marked",
+        "max_window",
+        "next_delivery_id",
+        "next_incoming_id",
+        "next_outgoing_id",
+        "remote",
+        "remote_begun",
+        "remote_channel",
+        "remote_handle_max",
+        "remote_handles",
+        "remote_incoming_window",
+        "renew_at",
+        "starved",
+        "unsettled_in",
+        "unsettled_out",
+        "window",
+    )
+
+    def __init__(self, connection: Connection, handle_max: int = DEFAULT_HANDLE_MAX) -> None:
+        super().__init__()
+        self.connection = connection
+        self.local_channel = -1
+        self.remote_channel = -1
+        self.local_begun = False
+        self.remote_begun = False
+        self.end_sent = False
+        self.end_received = False
+        self.remote: Begin | None = None
+        self.handle_max = handle_max
+        self.remote_handle_max = MASK
+        self.next_outgoing_id = 0
+        self.next_delivery_id = 0
+        self.next_incoming_id = 0
+        self.incoming_window = 0
+        self.window = 0
+        self.max_window = INITIAL_WINDOW
+        self.renew_at = 0
+        self.remote_incoming_window = 0
+        self.unsettled_in: dict[int, Delivery] = {}
+        self.unsettled_out: dict[int, Delivery] = {}
+        self.links: dict[int, Link] = {}
+        self.remote_handles: dict[int, Link] = {}
+        self.flows: list[Link] = []
+        self.starved: list[SenderLink] = []
+        self.marked = False
+        self._used_handles = 0
+        self._ranges: list[tuple[int, int, bool, bool, object]] = []
+        self._first = -1
+        self._last = -1
+        self._state: object = None
+
+    # -- verbs ---------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Write our Begin: the first, or the answer to the peer's (2.5.1).
+
+        Raises `AmqpSessionError` when there is no room for a session's window; the session then begins and ends.
+        """
+        connection = self.connection
+        connection.allocate_channel(self)
+        window = connection.window_policy.begin(self)
+        self.incoming_window = self.window = window
+        self.renew_at = window // 2
+        self.local_begun = True
+        begin = Begin(
+            remote_channel=self.remote_channel if self.remote_begun else None,
+            next_outgoing_id=self.next_outgoing_id,
+            incoming_window=window,
+            outgoing_window=OUTGOING_WINDOW,
+            handle_max=self.handle_max,
+        )
+        self.write_control(begin.encode())
+        if window <= 0:
+            error = AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for another session's window")
+            self.end(error)
+            raise error
+
+    def sender(self, name: str) -> SenderLink:
+        """A new sender link, to be attached with `attach`."""
+        return SenderLink(self, name)
+
+    def receiver(self, name: str) -> ReceiverLink:
+        """A new receiver link, to be attached with `attach`."""
+        return ReceiverLink(self, name)
+
+    def end(self, error: AmqpError | None = None) -> None:
+        """Write an End (2.5.3), with `error` for the peer."""
+        if self.end_sent or not self.local_begun:
+            return
+        wire_error = Error(condition=error.condition, description=error.description or None) if error else None
+        self.write_control(End(error=wire_error).encode())
+        self.end_sent = True
+        if self.end_received:
+            self.connection.session_over(self)
+
+    # -- called by links -----------------------------------------------------------------------------------------
+
+    def allocate_handle(self, link: Link) -> int:
+        """The lowest free handle. Raises `AmqpSessionError` beyond the peer's handle-max."""
+        links = self.links
+        handle = self._used_handles
+        if handle in links or handle > self.remote_handle_max:
+            handle = 0
+            while handle in links:
+                handle += 1
+        if handle > self.remote_handle_max:
+            raise AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the peer allows {self.remote_handle_max + 1} links")
+        self._used_handles = handle + 1
+        links[handle] = link
+        self.connection.register_link(link)
+        return handle
+
+    def detach_written(self, link: Link) -> None:
+        """Our Detach is out: once the peer's is here too, the handles are free."""
+        if link.detach_received:
+            self._free(link)
+
+    def write_control(self, body: bytes) -> None:
+        """Queue a performative behind everything that was said before it."""
+        if self.marked:
+            self._flush_range()
+            self.connection.flush_session(self)
+        self.connection.write_frame(self.local_channel, body)
+
+    def mark(self) -> None:
+        """Have the connection ask this session for dispositions and flows."""
+        if not self.marked:
+            self.marked = True
+            self.connection.session_marked(self)
+
+    # -- settlement ----------------------------------------------------------------------------------------------
+
+    def settle(self, delivery: Delivery, state: object) -> None:
+        """Settle an incoming delivery with `state` (None for none)."""
+        delivery_id = delivery.delivery_id
+        if self.unsettled_in.pop(delivery_id, None) is None:
+            return
+        if state is self._state and self._first >= 0 and delivery_id == (self._last + 1) & MASK:
+            self._last = delivery_id
+            return
+        if self._first >= 0:
+            self._flush_range()
+        self._first = self._last = delivery_id
+        self._state = state
+        if not self.marked:
+            self.mark()
+
+    def update(self, delivery: Delivery, state: object) -> None:
+        """Name the state of an incoming delivery without settling it."""
+        if delivery.delivery_id in self.unsettled_in:
+            self._flush_range()
+            self._ranges.append((delivery.delivery_id, delivery.delivery_id, ROLE_RECEIVER, False, state))
+            self.mark()
+
+    def update_outgoing(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """Speak as the sender of an outgoing delivery; with `settled`, forget it."""
+        if self.unsettled_out.get(delivery.out_id) is not delivery:
+            return
+        if settled:
+            del self.unsettled_out[delivery.out_id]
+        self._flush_range()
+        self._ranges.append((delivery.out_id, delivery.out_id, not ROLE_RECEIVER, settled, state))
+        self.mark()
+
+    def forget_incoming(self, delivery: Delivery) -> None:
+        """The sender settled in a later frame, or aborted: nothing is owed for it any more."""
+        if self.unsettled_in.get(delivery.delivery_id) is delivery:
+            del self.unsettled_in[delivery.delivery_id]
+
+    def _flush_range(self) -> None:
+        if self._first >= 0:
+            self._ranges.append((self._first, self._last, ROLE_RECEIVER, True, self._state))
+            self._first = -1
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def write_pending(self, out: list[bytes | memoryview]) -> None:
+        """Append the dispositions and flows that wait, and renew the window where it has run low."""
+        self.marked = False
+        if self.end_sent or not self.local_begun:
+            self._ranges.clear()
+            self.flows.clear()
+            self._first = -1
+            return
+        channel = self.local_channel
+        self._flush_range()
+        for first, last, role, settled, state in self._ranges:
+            out.append(encode_disposition(channel, role, first, last, settled, _encode_state(state)))
+        self._ranges.clear()
+        renewed = False
+        if self.incoming_window <= self.renew_at:
+            renewed = self._renew()
+        for link in self.flows:
+            if link.detach_sent or not link.local_attached:
+                continue
+            available = -1
+            if isinstance(link, ReceiverLink):
+                link.flow_pending = False
+                # Before the peer's Attach its delivery-count is unknown (2.7.4).
+                delivery_count = link.delivery_count if link.remote_attached else -1
+            else:
+                delivery_count = link.delivery_count
+                if isinstance(link, SenderLink):
+                    available = len(link.source.undelivered)
+            out.append(
+                encode_flow(
+                    channel,
+                    self.next_incoming_id if self.remote_begun else -1,
+                    self.incoming_window,
+                    self.next_outgoing_id,
+                    OUTGOING_WINDOW,
+                    link.handle,
+                    delivery_count,
+                    link.link_credit,
+                    available,
+                    link.drain,
+                )
+            )
+            renewed = False
+        self.flows.clear()
+        if renewed:
+            out.append(self._session_flow())
+
+    def _session_flow(self) -> bytes:
+        return encode_flow(
+            self.local_channel,
+            self.next_incoming_id if self.remote_begun else -1,
+            self.incoming_window,
+            self.next_outgoing_id,
+            OUTGOING_WINDOW,
+        )
+
+    def _renew(self) -> bool:
+        window = self.connection.window_policy.renew(self)
+        if window <= self.incoming_window:
+            return False
+        self.incoming_window = self.window = window
+        self.renew_at = window // 2
+        return True
+
+    def offer_window(self) -> None:
+        """Room has come back: try to renew a window that could not be renewed when it ran low."""
+        if self.local_begun and not self.end_sent and self.incoming_window <= self.renew_at:
+            self.mark()
+
+    # -- input: the per-message path -------------------------------------------------------------------------------
+
+    def on_transfer(self, buf: bytes, pos: int, end: int) -> None:
+        """Take a Transfer frame (2.7.5) whose body is `buf[pos:end]`.
+
+        Raises `AmqpSessionError` or `AmqpConnectionError`; a link's error detaches the link.
+        """
+        handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, pos + 3, end)
+        if flags & RARE:
+            handle, delivery_id, tag, message_format, flags, payload_pos = self._decode_rare_transfer(buf, pos, end)
+        self.next_incoming_id = (self.next_incoming_id + 1) & MASK
+        window = self.incoming_window - 1
+        self.incoming_window = window
+        if window <= self.renew_at:
+            if window < 0:
+                raise AmqpSessionError(ErrorCondition.WINDOW_VIOLATION, f"transfer beyond the window of {self.window} frames")
+            if not self.marked:
+                self.mark()
+        link = self.remote_handles.get(handle)
+        if link is None:
+            raise AmqpSessionError(ErrorCondition.UNATTACHED_HANDLE, f"transfer on handle {handle}, which is not attached")
+        if type(link) is not ReceiverLink:
+            raise AmqpSessionError(ErrorCondition.NOT_ALLOWED, f"transfer on handle {handle}, whose link sends to you")
+        if link.detach_sent:
+            return  # 2.6.6: what was under way when we detached
+        size = end - payload_pos
+        if link.current is None:
+            credit = link.link_credit - 1
+            if credit < 0:
+                link.detach(
+                    AmqpLinkError(ErrorCondition.TRANSFER_LIMIT_EXCEEDED, f"link {link.name!r} has no credit"), closed=True
+                )
+                self.connection.link_failed(link)
+                return
+            if tag is None or delivery_id < 0 or len(tag) > MAX_TAG_LENGTH or delivery_id in self.unsettled_in:
+                self._refuse_first_frame(link, delivery_id, tag)
+                return
+            link.link_credit = credit
+            link.delivery_count = (link.delivery_count + 1) & MASK
+            if size > link.max_message_size:
+                self._fail(link, link.too_large())
+                return
+            delivery = Delivery(link, delivery_id, tag, buf[payload_pos:end], flags & SETTLED != 0, self)
+            self.held += size
+            if message_format > 0:
+                delivery.message_format = message_format
+            if not flags & SETTLED:
+                self.unsettled_in[delivery_id] = delivery
+            if flags > SETTLED:
+                link.first_frame(delivery, flags & MORE != 0, flags & ABORTED != 0)
+            else:
+                link.sink.deliver(delivery)
+        else:
+            try:
+                link.later_frame(
+                    delivery_id,
+                    tag,
+                    message_format,
+                    flags & SETTLED != 0,
+                    flags & MORE != 0,
+                    flags & ABORTED != 0,
+                    buf[payload_pos:end],
+                )
+            except AmqpLinkError as error:
+                self._fail(link, error)
+
+    def on_disposition(self, buf: bytes, pos: int, end: int) -> None:
+        """Take a Disposition frame (2.7.6)."""
+        role, first, last, settled, code = decode_disposition(buf, pos + 3, end)
+        state: object
+        if code == STATE_ACCEPTED:
+            state = ACCEPTED
+        elif code == STATE_RARE:
+            disposition, _ = decode_performative(buf, pos, end)
+            if not isinstance(disposition, Disposition):  # pragma: no cover - the caller looked at the descriptor
+                raise AmqpConnectionError(ErrorCondition.DECODE_ERROR, "not a disposition")
+            role = disposition.role
+            first = disposition.first
+            last = disposition.last if disposition.last is not None else first
+            settled = bool(disposition.settled)
+            state = disposition.state
+        else:
+            state = RELEASED if code == STATE_RELEASED else None
+        if role:
+            unsettled = self.unsettled_out
+            if first == last:
+                delivery = unsettled.pop(first, None) if settled else unsettled.get(first)
+                if delivery is not None:
+                    sender = delivery.sender
+                    if sender is not None:
+                        sender.source.updated(delivery, state, settled)
+                return
+            for delivery_id in _range_of(unsettled, first, last):
+                delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
+                if delivery is not None:
+                    sender = delivery.sender
+                    if sender is not None:
+                        sender.source.updated(delivery, state, settled)
+            return
+        unsettled = self.unsettled_in
+        for delivery_id in _range_of(unsettled, first, last):
+            delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
+            if delivery is not None:
+                receiver = delivery.receiver
+                if receiver is not None:
+                    receiver.sink.updated(delivery, state, settled)
+
+    # -- input: the rest -----------------------------------------------------------------------------------------
+
+    def on_begin(self, begin: Begin) -> None:
+        """Take the peer's Begin, first or in answer."""
+        self.remote = begin
+        self.remote_begun = True
+        self.next_incoming_id = begin.next_outgoing_id
+        self.remote_incoming_window = begin.incoming_window
+        self.remote_handle_max = begin.handle_max
+
+    def on_flow(self, buf: bytes, pos: int, end: int) -> None:
+        """Take a Flow frame (2.7.4)."""
+        fields = decode_flow(buf, pos + 3, end)
+        if fields is None:
+            flow, _ = decode_performative(buf, pos, end)
+            assert isinstance(flow, Flow)
+            fields = _flow_fields(flow)
+        next_incoming_id, incoming_window, _, _, handle, delivery_count, link_credit, available, drain, echo = fields
+        if next_incoming_id < 0:
+            # The peer had not seen our Begin: it counts from our initial id (2.5.6).
+            next_incoming_id = 0
+        before = self.remote_incoming_window
+        self.remote_incoming_window = max(
+            0, serial_distance(self.next_outgoing_id, (next_incoming_id + incoming_window) & MASK)
+        ) if incoming_window < 0x80000000 else incoming_window
+        if before <= 0 < self.remote_incoming_window and self.starved:
+            starved = self.starved
+            self.starved = []
+            for sender in starved:
+                sender.ready()
+        if handle < 0:
+            if echo:
+                self._write_now(self._session_flow())
+            return
+        link = self.remote_handles.get(handle)
+        if link is None:
+            raise AmqpSessionError(ErrorCondition.UNATTACHED_HANDLE, f"flow on handle {handle}, which is not attached")
+        if not link.detach_sent:
+            link.on_flow(delivery_count, link_credit, available, drain == 1, echo == 1)
+
+    def on_attach(self, attach: Attach) -> Link | None:
+        """Take an Attach; returns the link when the peer opened it, None when it answers ours (2.6.3)."""
+        handle = attach.handle
+        if handle > self.handle_max:
+            raise FramingError(f"handle {handle} is beyond handle-max {self.handle_max}")
+        if handle in self.remote_handles:
+            raise AmqpSessionError(ErrorCondition.HANDLE_IN_USE, f"handle {handle} is attached to another link")
+        role = not attach.role
+        existing = self.connection.find_link(attach.name, role)
+        if existing is not None and existing.session is self and not existing.remote_attached:
+            existing.remote_handle = handle
+            self.remote_handles[handle] = existing
+            existing.on_attach(attach)
+            return None
+        if existing is not None:
+            # 2.6.1: a link endpoint that attaches again takes the link over.
+            self.connection.steal(existing)
+        link: Link = ReceiverLink(self, attach.name) if role == ROLE_RECEIVER else SenderLink(self, attach.name)
+        link.remote_handle = handle
+        self.remote_handles[handle] = link
+        if attach.snd_settle_mode is not None:
+            link.snd_settle_mode = attach.snd_settle_mode
+        if attach.rcv_settle_mode is not None:
+            link.rcv_settle_mode = attach.rcv_settle_mode
+        link.on_attach(attach)
+        return link
+
+    def on_detach(self, detach: Detach) -> Link | None:
+        """Take a Detach; returns the link if that is news to its owner."""
+        link = self.remote_handles.get(detach.handle)
+        if link is None:
+            raise AmqpSessionError(
+                ErrorCondition.UNATTACHED_HANDLE, f"detach of handle {detach.handle}, which is not attached"
+            )
+        link.detach_received = True
+        del self.remote_handles[detach.handle]
+        news = not link.detach_sent
+        if link.detach_sent:
+            self._free(link)
+        return link if news else None
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _free(self, link: Link) -> None:
+        if self.links.get(link.handle) is link:
+            del self.links[link.handle]
+            if link.handle < self._used_handles:
+                self._used_handles = link.handle
+        self.connection.unregister_link(link)
+
+    def _write_now(self, frame: bytes) -> None:
+        self.connection.write_raw(frame)
+
+    def _refuse_first_frame(self, link: ReceiverLink, delivery_id: int, tag: bytes | None) -> None:
+        if delivery_id in self.unsettled_in:
+            raise AmqpSessionError(ErrorCondition.INVALID_FIELD, f"delivery-id {delivery_id} is still unsettled")
+        what = "delivery-id" if delivery_id < 0 else "delivery-tag" if tag is None else "delivery-tag of at most 32 octets"
+        self._fail(link, AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the first transfer of a delivery needs a {what}"))
+
+    def _fail(self, link: ReceiverLink, error: AmqpLinkError) -> None:
+        link.detach(error)
+        self.connection.link_failed(link)
+
+    def _decode_rare_transfer(self, buf: bytes, pos: int, end: int) -> tuple[int, int, bytes | None, int, int, int]:
+        transfer, payload_pos = decode_performative(buf, pos, end)
+        assert isinstance(transfer, Transfer)
+        flags = (SETTLED if transfer.settled else 0) | (MORE if transfer.more else 0) | (ABORTED if transfer.aborted else 0)
+        return (
+            transfer.handle,
+            transfer.delivery_id if transfer.delivery_id is not None else -1,
+            transfer.delivery_tag,
+            transfer.message_format if transfer.message_format is not None else -1,
+            flags,
+            payload_pos,
+        )
+
+
+def _range_of(unsettled: dict[int, Delivery], first: int, last: int) -> list[int]:
+    """The ids from `first` to `last` that may be in `unsettled`, in order: never more than there are entries."""
+    width = serial_distance(first, last)
+    if width < 0:
+        return []
+    if width < len(unsettled):
+        return [(first + offset) & MASK for offset in range(width + 1)]
+    inside = [delivery_id for delivery_id in unsettled if 0 <= serial_distance(first, delivery_id) <= width]
+    inside.sort(key=lambda delivery_id: serial_distance(first, delivery_id))
+    return inside
+
+
+def _flow_fields(flow: Flow) -> list[int]:
+    values = (
+        flow.next_incoming_id,
+        flow.incoming_window,
+        flow.next_outgoing_id,
+        flow.outgoing_window,
+        flow.handle,
+        flow.delivery_count,
+        flow.link_credit,
+        flow.available,
+    )
+    return [-1 if value is None else value for value in values] + [int(bool(flow.drain)), int(bool(flow.echo))]
+
+
+def _encode_state(state: object) -> bytes:
+    if state is ACCEPTED:
+        return b"\x00\x53\x24\x45"
+    if state is None:
+        return b""
+    return state.encode()  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,195 @@
+"""Addresses: what their text means, which distribution is configured for them, and who is attached.
+
+Text to key follows the C routers (class letter and rest, `iterator.c` in their source); who gets a delivery is decided in
+`forwarder.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from van.amqp.delivery import Delivery
+    from van.routing.link import IncomingLink, OutgoingLink
+
+AREA: Final = "0"
+# An address that a peer names may be this long, in characters; longer ones are refused at attach.
+MAX_ADDRESS_LENGTH: Final = 2048
+
+
+class Distribution(enum.Enum):
+    """How deliveries to an address are distributed over those who receive from it."""
+
+    CLOSEST = "closest"
+    BALANCED = "balanced"
+    MULTICAST = "multicast"
+    UNAVAILABLE = "unavailable"
+
+
+def strip_address(text: str) -> str:
+    """The part of an address that counts: without scheme and host, and without one separator at the end."""
+    if text.startswith(("amqp:", "amqps:")):
+        text = text.partition(":")[2]
+        if not text.startswith("/"):
+            text = "/" + text
+    if text.startswith("//"):
+        text = text[2:].partition("/")[2]
+    elif text.startswith("/"):
+        text = text[1:]
+    if len(text) > 1 and text[-1] in "/.":
+        text = text[:-1]
+    return text
+
+
+def address_key(text: str, router_id: str) -> str:
+    """The key under which an address is known here: its class letter, then what identifies it.
+
+    `L` local to this router, `T` all routers, `R` another router, `A` another area, `H` an edge router, `M` a mobile
+    address, which is known by its text wherever somebody attaches.
+    """
+    text = strip_address(text)
+    if not text.startswith("_"):
+        return "M" + text
+    head, _, rest = text.partition("/")
+    if head == "_local":
+        return "L" + rest
+    if head == "_topo":
+        area, _, rest = rest.partition("/")
+        router, _, rest = rest.partition("/")
+        if area == "all" or (area == AREA and router == "all"):
+            return "T" + rest
+        if area != AREA:
+            return "A" + area
+        return "L" + rest if router == router_id else "R" + router
+    if head == "_edge":
+        router, _, rest = rest.partition("/")
+        return "L" + rest if router == router_id else "H" + router
+    return "M" + text
+
+
+class AddressConfig:
+    """One `[[address]]` of the configuration: `pattern` in the pattern language, how to distribute, and a priority.
+
+    A prefix `p` is the pattern `p/#`. `priority` is 0 to 9 and beats the message's own; None leaves it to the message.
+    """
+
+    __slots__ = ("distribution", "pattern", "priority")
+
+    def __init__(self, pattern: str, distribution: Distribution, priority: int | None = None) -> None:
+        self.pattern = pattern
+        self.distribution = distribution
+        self.priority = priority
+
+
+class _Node:
+    __slots__ = ("children", "config")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.config: AddressConfig | None = None
+
+
+def tokens_of(text: str) -> list[str]:
+    """The tokens of an address or pattern: what lies between `.` and `/`."""
+    return text.replace(".", "/").split("/")
+
+
+class PatternTable:
+    """Finds the best pattern for an address: token by token from the left a literal beats `*`, which beats `#`."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, config: AddressConfig) -> None:
+        """Add a pattern. Raises `ValueError` when the same pattern is there already."""
+        node = self._root
+        for token in tokens_of(config.pattern):
+            node = node.children.setdefault(token, _Node())
+        if node.config is not None:
+            raise ValueError(f"pattern {config.pattern!r} is there already")
+        node.config = config
+
+    def match(self, text: str) -> AddressConfig | None:
+        """The best pattern for `text`, None when none matches."""
+        # `dead` remembers what did not match, so that many `#` cost tokens x nodes and no more.
+        return self._match(self._root, tokens_of(text), 0, set())
+
+    def _match(self, node: _Node, tokens: list[str], index: int, dead: set[tuple[int, int]]) -> AddressConfig | None:
+        state = (id(node), index)
+        if state in dead:
+            return None
+        children = node.children
+        if index == len(tokens):
+            if node.config is not None:
+                return node.config
+            many = children.get("#")
+            found = self._match(many, tokens, index, dead) if many is not None else None
+        else:
+            found = None
+            literal = children.get(tokens[index])
+            if literal is not None and tokens[index] not in ("*", "#"):
+                found = self._match(literal, tokens, index + 1, dead)
+            if found is None:
+                one = children.get("*")
+                if one is not None:
+                    found = self._match(one, tokens, index + 1, dead)
+            if found is None:
+                many = children.get("#")
+                if many is not None:
+                    for rest in range(index, len(tokens) + 1):
+                        found = self._match(many, tokens, rest, dead)
+                        if found is not None:
+                            break
+        if found is None:
+            dead.add(state)
+        return found
+
+
+class Address:
+    """One address: who sends to it, who receives from it, and the function that forwards its deliveries.
+
+    `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
+    the next round begins. `ingress` and `egress` count deliveries.
+    """
+
+    __slots__ = ("cursor", "distribution", "egress", "forward", "incoming", "ingress", "key", "outgoing", "priority")
+
+    def __init__(
+        self,
+        key: str,
+        distribution: Distribution,
+        forward: Callable[[Address, Delivery], None],
+        priority: int | None,
+    ) -> None:
+        self.key = key
+        self.distribution = distribution
+        self.forward = forward
+        self.priority = priority
+        self.incoming: list[IncomingLink] = []
+        self.outgoing: list[OutgoingLink] = []
+        self.cursor = 0
+        self.ingress = 0
+        self.egress = 0
+
+    def reachable(self) -> bool:
+        """Whether a delivery to it would find somebody."""
+        return len(self.outgoing) > 0
+
+    def add_outgoing(self, link: OutgoingLink) -> None:
+        """Somebody receives from here: senders that waited for the first get credit."""
+        first = not self.outgoing
+        self.outgoing.append(link)
+        if first:
+            for incoming in self.incoming:
+                incoming.unblock()
+
+    def remove_outgoing(self, link: OutgoingLink) -> None:
+        """A receiver is gone."""
+        if link in self.outgoing:
+            self.outgoing.remove(link)
+
+    def unused(self) -> bool:
+        """Whether nobody is attached, so that it can be forgotten."""
+        return not self.incoming and not self.outgoing
