@@ -166,7 +166,7 @@ class ConnectorConfig(ConnectionConfig):
     )
     sasl_mechanisms: tuple[str, ...] = key(
         values.list_of(values.one_of(*MECHANISMS), empty=False),
-        "Mechanisms that may be used, the first that the peer offers.",
+        "Mechanisms that may be used; the strongest that the peer offers is.",
         (),
         shown="what `sasl_username` and the profile's certificate allow, else `[\"ANONYMOUS\"]`",
     )
