@@ -19,47 +19,47 @@ users_file = "users.toml"
 
 [[listener]]
 name = "open"
-url = "amqp://localhost:{open_port}"
+url = "amqp://127.0.0.1:{open_port}"
 sasl_mechanisms = ["ANONYMOUS"]
 
 [[listener]]
 name = "users"
-url = "amqp://localhost:0"
+url = "amqp://127.0.0.1:0"
 sasl_mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 allow_insecure_plain = true
 
 [[listener]]
 name = "scram"
-url = "amqp://localhost:0"
+url = "amqp://127.0.0.1:0"
 sasl_mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 [[listener]]
 name = "tls"
-url = "amqps://localhost:0"
+url = "amqps://127.0.0.1:0"
 ssl_profile = "server"
 sasl_mechanisms = ["ANONYMOUS", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 [[listener]]
 name = "mutual"
-url = "amqps://localhost:0"
+url = "amqps://127.0.0.1:0"
 ssl_profile = "mutual"
 sasl_mechanisms = ["EXTERNAL"]
 
 [[listener]]
 name = "ws"
-url = "ws://localhost:0/van"
+url = "ws://127.0.0.1:0/van"
 sasl_mechanisms = ["ANONYMOUS", "PLAIN"]
 allow_insecure_plain = true
 
 [[listener]]
 name = "wss"
-url = "wss://localhost:0/van"
+url = "wss://127.0.0.1:0/van"
 ssl_profile = "server"
 sasl_mechanisms = ["ANONYMOUS", "PLAIN"]
 
 [[listener]]
 name = "wss-mutual"
-url = "wss://localhost:0/van"
+url = "wss://127.0.0.1:0/van"
 ssl_profile = "mutual"
 sasl_mechanisms = ["EXTERNAL"]
 

@@ -36,7 +36,7 @@ PROTON_EXAMPLES = Path("/usr/share/proton/examples/python")
 TLS_LISTENERS = ("tls", "mutual", "wss", "wss-mutual")
 """Those of the site in `conftest.py` that need a certificate authority; the others take any client."""
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 """Seconds that any one step may take: far more than it needs on a busy machine, so that only a hang gets there."""
 
 
@@ -268,9 +268,9 @@ class Router:
 
     def __init__(self, site_file: Path) -> None:
         self._program = Program([sys.executable, "-m", "van.router", str(site_file)], {"PYTHONPATH": str(PROJECT)})
-        self._seen = 0
+        self._checked = 0
         ready = self.wait_for_log(event="ready")
-        self._ports = {listener["name"]: int(listener["port"]) for listener in ready["listeners"]}
+        self._ports = {name: int(bound[0].rpartition(":")[2]) for name, bound in ready["listeners"].items()}
 
     def port(self, listener: str) -> int:
         """The real port of the listener with this name."""
@@ -304,9 +304,11 @@ class Router:
             timer.cancel()
 
     def check_alive(self) -> None:
-        """Fail if the process ended, or logged anything that looks like a fault of its own."""
-        faults = [line for line in self._program.errors if "Traceback" in line or '"level": "critical"' in line]
-        assert self._program.running, "\n".join(self._program.errors[-40:])
+        """Fail if the process ended, or logged since the last check anything that looks like a fault of its own."""
+        new = self._program.errors[self._checked :]
+        self._checked += len(new)
+        faults = [line for line in new if "Traceback" in line or '"level": "critical"' in line]
+        assert self._program.running, "\n".join(new[-40:])
         assert not faults, faults
 
     def stop(self) -> None:

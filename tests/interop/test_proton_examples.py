@@ -1,4 +1,8 @@
-"""Debian's Python examples of Qpid Proton, as they are: those that need no listener, no database, no tornado."""
+"""Debian's Python examples of Qpid Proton, as they are: those that need no listener, no database, no tornado.
+
+Without `helloworld_blocking`: it waits until its message is settled before it looks for it, which only a broker can
+settle. A router that does not keep messages leaves the outcome to the receiver, which here is the same, waiting thread.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,6 @@ POEM = [
 
 def test_helloworld(proton: Proton) -> None:
     assert proton.example("helloworld").output() == ["Hello World!"]
-
-
-def test_helloworld_blocking(proton: Proton) -> None:
-    assert proton.example("helloworld_blocking").output() == ["Hello World!"]
 
 
 def test_simple_send_and_simple_recv(router: Router, proton: Proton, address: str) -> None:
@@ -82,6 +82,6 @@ def test_queue_browser(router: Router, proton: Proton) -> None:
 
 @pytest.mark.parametrize("example", ["tx_send", "tx_recv"])
 def test_transactions_are_refused_with_a_reason(router: Router, proton: Proton, address: str, example: str) -> None:
-    program = proton.example(example, "-a", router.url(address), "-m", "10", "-b", "5")
+    program = proton.example(example, "-a", router.url(address), "-m", "10", "-b", "5", trace=True)
     program.output(status=None)
-    assert "amqp:not-implemented" in "\n".join(program.errors)
+    program.wait_for_error('<- @detach(22) [handle=0x1, closed=true, error=@error(29) [condition=:"amqp:precondition-')
