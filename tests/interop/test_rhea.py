@@ -53,8 +53,9 @@ def test_a_websocket_subprotocol_of_others_is_refused(router: Router, rhea: Rhea
 
 
 def test_every_outcome_reaches_the_sender(rhea: Rhea, address: str) -> None:
+    """One at a time: rhea 3 writes neighbours that it rejects and releases as one range, rejected."""
     outcomes = {"good": "accepted", "bad": "rejected", "later": "released", "broken": "failed"}
-    receiver = rhea.program("receive", address=address, count=4, outcomes=outcomes, **rhea.to("open"))
+    receiver = rhea.program("receive", address=address, count=4, credit=1, outcomes=outcomes, **rhea.to("open"))
     assert receiver.line() == "ready"
     sender = rhea.program("send", address=address, bodies=list(outcomes), **rhea.to("open"))
     assert sorted(sender.output()) == [

@@ -479,7 +479,8 @@ class SenderLink(Link):
         delivery = self._current
         assert delivery is not None
         chunks = delivery.chunks
-        assert chunks is not None
+        if chunks is None:  # aborted, and whoever routed it has dropped what was left
+            chunks = deque()
         session = self.session
         max_payload = self._max_payload
         written = 0

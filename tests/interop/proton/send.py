@@ -29,7 +29,7 @@ class Send(MessagingHandler):
         while self.bodies and event.sender.credit:
             body = self.bodies.pop(0)
             delivery = event.sender.send(Message(body=body, durable=True))
-            if delivery.settled:
+            if OPTIONS.get("mode") == "settled":
                 say(body, "sent settled")
             else:
                 self.unsettled[delivery.tag] = body

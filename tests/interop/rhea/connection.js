@@ -16,6 +16,10 @@ function connect() {
     if (options.websocket) {
         const ws = rhea.websocket_connect(require('ws'));
         chosen.connection_details = ws(options.websocket, options.protocols || ['amqp'], options.ca ? tls : undefined);
+        if (options.cert) { // rhea sees no TLS below a WebSocket, and has to be told
+            chosen.sasl_mechanisms = rhea.sasl.client_mechanisms();
+            chosen.sasl_mechanisms.enable_external();
+        }
     }
     return rhea.connect(chosen);
 }

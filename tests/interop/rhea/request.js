@@ -4,13 +4,16 @@ const { rhea, options, connect } = require('./connection.js');
 
 const bodies = options.bodies.slice();
 const connection = connect();
-const sender = connection.open_sender(options.address);
 const replies = connection.open_receiver({ source: { dynamic: true } });
+let sender;
 
 function next() {
     sender.send({ reply_to: replies.source.address, correlation_id: bodies.length, body: bodies.shift() });
 }
-rhea.once('sendable', () => (replies.source.address ? next() : replies.once('receiver_open', next)));
+rhea.once('receiver_open', () => {
+    sender = connection.open_sender(options.address);
+    sender.once('sendable', next);
+});
 rhea.on('message', (context) => {
     console.log(context.message.body);
     if (bodies.length) next();

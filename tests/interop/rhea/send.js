@@ -27,5 +27,5 @@ for (const outcome of ['accepted', 'rejected', 'released', 'modified']) {
         close_when_done(context);
     });
 }
-connect().open_sender({ target: options.address, autosettle: false, snd_settle_mode: options.settled ? 1 : 0,
+connect().open_sender({ target: options.address, autosettle: false, treat_modified_as_released: false, snd_settle_mode: options.settled ? 1 : 0,
     rcv_settle_mode: options.second ? 1 : 0 });
