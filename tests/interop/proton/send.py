@@ -9,6 +9,14 @@ from proton.handlers import MessagingHandler
 from proton.reactor import Container, SenderOption
 
 
+OUTCOMES = {
+    Delivery.ACCEPTED: "accepted",
+    Delivery.REJECTED: "rejected",
+    Delivery.RELEASED: "released",
+    Delivery.MODIFIED: "modified",
+}
+
+
 class Mode(SenderOption):
     def apply(self, sender):
         settled = OPTIONS.get("mode") == "settled"
@@ -40,7 +48,7 @@ class Send(MessagingHandler):
         if not event.link.is_sender or not delivery.updated or delivery.tag not in self.unsettled:
             return
         remote = delivery.remote
-        words = [str(delivery.remote_state).lower()]
+        words = [OUTCOMES[delivery.remote_state]]
         if delivery.remote_state == Delivery.REJECTED and remote.condition:
             words += [remote.condition.name, remote.condition.description]
         if delivery.remote_state == Delivery.MODIFIED:
