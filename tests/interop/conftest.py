@@ -112,23 +112,25 @@ def router(site_folder: Path, certificates: Certificates) -> Iterator[Router]:
 
 
 @pytest.fixture
-def proton(_proton_found: list[str], router: Router, certificates: Certificates, tmp_path: Path) -> Iterator[Proton]:
-    programs = Proton(router, certificates, _proton_found, tmp_path)
+def proton(
+    proton_mechanisms: list[str], router: Router, certificates: Certificates, tmp_path: Path
+) -> Iterator[Proton]:
+    programs = Proton(router, certificates, proton_mechanisms, tmp_path)
     yield programs
     programs.end_all()
     router.check_alive()
 
 
 @pytest.fixture
-def rhea(_rhea_found: tuple[str, str], router: Router, certificates: Certificates) -> Iterator[Rhea]:
-    programs = Rhea(router, certificates, *_rhea_found)
+def rhea(rhea_found: tuple[str, str], router: Router, certificates: Certificates) -> Iterator[Rhea]:
+    programs = Rhea(router, certificates, *rhea_found)
     yield programs
     programs.end_all()
     router.check_alive()
 
 
 @pytest.fixture(scope="session")
-def _proton_found() -> list[str]:
+def proton_mechanisms() -> list[str]:
     return find_proton()
 
 
@@ -142,7 +144,7 @@ def cyrus(router: Router) -> Iterator[Cyrus]:
 
 
 @pytest.fixture(scope="session")
-def _rhea_found() -> tuple[str, str]:
+def rhea_found() -> tuple[str, str]:
     return find_rhea()
 
 

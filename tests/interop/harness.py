@@ -12,6 +12,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +39,13 @@ TLS_LISTENERS = ("tls", "mutual", "wss", "wss-mutual")
 
 PATIENCE = 20.0
 """Seconds that any one step may take: far more than it needs on a busy machine, so that only a hang gets there."""
+
+
+def free_port() -> int:
+    """A port that nobody has now, for a router that has to come back to the same one."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def missing(what: str) -> NoReturn:
@@ -315,10 +323,14 @@ class Router:
         """End it as an operator would; it has to obey, and to have found nothing wrong with itself."""
         try:
             self.check_alive()
-            self._program.signal(signal.SIGTERM)
-            self._program.output(status=0)
+            self.end(signal.SIGTERM)
         finally:
             self._program.kill()
+
+    def end(self, number: signal.Signals) -> None:
+        """End it by a signal: in order by SIGTERM, at once by SIGKILL."""
+        self._program.signal(number)
+        self._program.output(status=0 if number is signal.SIGTERM else -number)
 
 
 def find_proton() -> list[str]:

@@ -9,7 +9,7 @@ OPTIONS = json.loads(sys.argv[1])
 
 
 def connect(container):
-    """Connect once, by url, user, password, mechanisms, ca, cert, key and max_frame_size."""
+    """Connect by url, user, password, mechanisms, ca, cert, key, max_frame_size; once, unless `reconnect` is set."""
     domain = None
     if "ca" in OPTIONS:
         domain = SSLDomain(SSLDomain.MODE_CLIENT)
@@ -20,13 +20,10 @@ def connect(container):
     chosen = {key: OPTIONS[key] for key in ("user", "password", "max_frame_size") if key in OPTIONS}
     if "mechanisms" in OPTIONS:
         chosen["allowed_mechs"] = OPTIONS["mechanisms"]
-    return container.connect(
-        OPTIONS["url"],
-        reconnect=False,
-        ssl_domain=domain,
-        allow_insecure_mechs=OPTIONS.get("insecure", False),
-        **chosen,
-    )
+    if not OPTIONS.get("reconnect"):
+        chosen["reconnect"] = False
+    insecure = OPTIONS.get("insecure", False)
+    return container.connect(OPTIONS["url"], ssl_domain=domain, allow_insecure_mechs=insecure, **chosen)
 
 
 def say(*words):

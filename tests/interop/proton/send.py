@@ -8,7 +8,6 @@ from proton import Delivery, Link, Message
 from proton.handlers import MessagingHandler
 from proton.reactor import Container, SenderOption
 
-
 OUTCOMES = {
     Delivery.ACCEPTED: "accepted",
     Delivery.REJECTED: "rejected",
