@@ -205,7 +205,8 @@ class Site:
             elif name in SCRAM_HASHES and users is not None:
                 look_up = partial(users.scram_credentials, name)
                 mechanisms.append(scram_server(name, look_up, new_nonce, self._decoy_key))
-        return mechanisms
+        # The list may not be empty (5.3.3.1): who has nothing to show is offered EXTERNAL, and refused in order.
+        return mechanisms or [external(None)]
 
     # -- life ----------------------------------------------------------------------------------------------------
 
