@@ -46,6 +46,13 @@ ssl_profile = "mutual"
 sasl_mechanisms = ["EXTERNAL"]
 
 [[listener]]
+name = "known"
+url = "amqps://127.0.0.1:0"
+ssl_profile = "mutual"
+authenticate_peer = true
+sasl_mechanisms = ["EXTERNAL", "ANONYMOUS"]
+
+[[listener]]
 name = "ws"
 url = "ws://127.0.0.1:0/van"
 sasl_mechanisms = ["ANONYMOUS", "PLAIN"]
@@ -81,13 +88,12 @@ distribution = "multicast"
 
 
 def _amqp_port_if_free() -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 5672))
-        except OSError:
-            return 0
-        return 5672
+    """5672, which some programs of others have written into them, or 0 if somebody is there on either loopback."""
+    for family, loopback in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as probe:
+            if probe.connect_ex((loopback, 5672)) == 0:
+                return 0
+    return 5672
 
 
 @pytest.fixture(scope="session")

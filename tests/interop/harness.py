@@ -34,7 +34,7 @@ PROTON_PYTHON = os.environ.get("VAN_PROTON_PYTHON", SYSTEM_PYTHON)
 
 PROTON_EXAMPLES = Path("/usr/share/proton/examples/python")
 
-TLS_LISTENERS = ("tls", "mutual", "wss", "wss-mutual")
+TLS_LISTENERS = ("tls", "mutual", "known", "wss", "wss-mutual")
 """Those of the site in `conftest.py` that need a certificate authority; the others take any client."""
 
 PATIENCE = 20.0

@@ -71,3 +71,13 @@ def test_no_client_certificate_is_refused(proton: Proton, certificates: Certific
     url = proton.to("mutual")["url"]
     (line,) = proton.program("hello", address=address, url=url, ca=certificates.ca).output(status=None)
     assert line.startswith("transport error")
+
+
+def test_who_has_to_be_known_and_shows_nothing_is_refused_in_order(
+    proton: Proton, certificates: Certificates, address: str
+) -> None:
+    """The certificate is not asked for in the handshake here, and ANONYMOUS is not offered."""
+    assert proton.program("hello", address=address, **proton.to("known")).output(status=None) == [REFUSED]
+    shown = {"cert": certificates.client, "key": certificates.client_key}
+    (line,) = proton.program("hello", address=address, **proton.to("known"), **shown).output()
+    assert line.startswith("Hello EXTERNAL TLSv1")
