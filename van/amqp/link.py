@@ -360,13 +360,23 @@ class SenderLink(Link):
         self.session.update_outgoing(delivery, state, settled)
 
     def abort_current(self) -> None:
-        """Give up the delivery in the middle of which this link is (2.6.14)."""
+        """Give up the delivery in the middle of which this link is (2.6.14): it counts as settled from now on.
+
+        A stand-in writes the last frame, for the delivery itself may still be arriving.
+        """
         delivery = self._current
         if delivery is None:
             return
-        delivery.aborted = True
-        delivery.more = False
+        unsettled = self.session.unsettled_out
+        if unsettled.get(delivery.out_id) is delivery:
+            del unsettled[delivery.out_id]
         _drop_chunks(delivery)
+        last = Delivery(None, 0, b"", b"", delivery.settled, delivery.holder)
+        last.out_id = delivery.out_id
+        last.message_format = delivery.message_format
+        last.aborted = True
+        last.chunks = deque()
+        self._current = last
         self.ready()
 
     def write(self, out: list[bytes | memoryview], limit: int) -> int:
@@ -378,14 +388,14 @@ class SenderLink(Link):
         source = self.source
         undelivered = source.undelivered
         written = 0
+        if self.detach_sent or self.detach_received or not self.local_attached or session.end_sent:
+            return 0
         if self._current is not None:
             written = self._write_current(out, limit)
             if self.current is not None:
                 return written
         credit = self.link_credit
         window = session.remote_incoming_window
-        if self.detach_sent or self.detach_received or not self.local_attached:
-            return written
         prefix = self._prefix
         pack = self._fast.pack
         max_payload = self._max_payload
@@ -445,7 +455,8 @@ class SenderLink(Link):
 
     def can_write(self) -> bool:
         """Whether `write` would make progress now."""
-        if self.session.remote_incoming_window <= 0:
+        session = self.session
+        if session.remote_incoming_window <= 0 or self.detach_sent or self.detach_received or session.end_sent:
             return False
         current = self._current
         if current is not None:
@@ -479,7 +490,7 @@ class SenderLink(Link):
         delivery = self._current
         assert delivery is not None
         chunks = delivery.chunks
-        if chunks is None:  # aborted, and whoever routed it has dropped what was left
+        if chunks is None:  # the link is being detached, and whoever routed the delivery has dropped what was left
             chunks = deque()
         session = self.session
         max_payload = self._max_payload
@@ -521,11 +532,10 @@ class SenderLink(Link):
             session.next_outgoing_id = (session.next_outgoing_id + 1) & MASK
             if last:
                 self._current = None
-                if delivery.aborted or delivery.settled:
+                if delivery.settled and not delivery.aborted:
                     # `settled` may have come with a later frame than the first.
                     session.unsettled_out.pop(delivery.out_id, None)
-                    if not delivery.aborted:
-                        self.source.left(delivery)
+                    self.source.left(delivery)
                 break
         return written
 

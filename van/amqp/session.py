@@ -78,7 +78,7 @@ class Session(Holder):
     """One session endpoint.
 
     `local_channel` is ours, `remote_channel` the peer's (-1 until known). `held` counts payload octets that came in
-    here and are still in memory.
+    here and are still in memory. `slack` counts frames that the peer may have sent before it heard of a smaller window.
     """
 
     __slots__ = (
@@ -108,6 +108,7 @@ class Session(Holder):
         "remote_handles",
         "remote_incoming_window",
         "renew_at",
+        "slack",
         "starved",
         "unsettled_in",
         "unsettled_out",
@@ -133,6 +134,7 @@ class Session(Holder):
         self.window = 0
         self.max_window = INITIAL_WINDOW
         self.renew_at = 0
+        self.slack = 0
         self.remote_incoming_window = 0
         self.unsettled_in: dict[int, Delivery] = {}
         self.unsettled_out: dict[int, Delivery] = {}
@@ -336,6 +338,23 @@ class Session(Holder):
         self.renew_at = window // 2
         return True
 
+    def shrink_window(self, window: int) -> None:
+        """Take back what the peer does not use of its window, all but `window` frames; `slack` remembers the rest."""
+        if window >= self.incoming_window or self.end_sent:
+            return
+        self.slack += self.incoming_window - window
+        self.incoming_window = self.window = self.max_window = window
+        self.renew_at = window // 2
+        self._write_now(self._session_flow())
+
+    def _use_slack(self) -> bool:
+        """Whether a frame beyond the window was sent under an earlier, larger one."""
+        if self.slack <= 0:
+            return False
+        self.slack -= 1
+        self.incoming_window = 0
+        return True
+
     def offer_window(self) -> None:
         """Room has come back: try to renew a window that could not be renewed when it ran low."""
         if self.local_begun and not self.end_sent and self.incoming_window <= self.renew_at:
@@ -355,7 +374,7 @@ class Session(Holder):
         window = self.incoming_window - 1
         self.incoming_window = window
         if window <= self.renew_at:
-            if window < 0:
+            if window < 0 and not self._use_slack():
                 raise AmqpSessionError(ErrorCondition.WINDOW_VIOLATION, f"transfer beyond the window of {self.window} frames")
             if not self.marked:
                 self.mark()

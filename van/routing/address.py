@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from van.amqp.delivery import Delivery
+    from van.routing.forwarder import Collector
     from van.routing.link import IncomingLink, OutgoingLink
 
 AREA: Final = "0"
@@ -151,10 +152,23 @@ class Address:
     """One address: who sends to it, who receives from it, and the function that forwards its deliveries.
 
     `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
-    the next round begins. `ingress` and `egress` count deliveries.
+    the next round begins. `starved` says that its senders were asked for their credit. `copied` is where collectors of multicast deliveries are noted (`ByteBudget.copied`).
+    `ingress` and `egress` count deliveries.
     """
 
-    __slots__ = ("cursor", "distribution", "egress", "forward", "incoming", "ingress", "key", "outgoing", "priority")
+    __slots__ = (
+        "copied",
+        "cursor",
+        "distribution",
+        "egress",
+        "forward",
+        "incoming",
+        "ingress",
+        "key",
+        "outgoing",
+        "priority",
+        "starved",
+    )
 
     def __init__(
         self,
@@ -162,14 +176,17 @@ class Address:
         distribution: Distribution,
         forward: Callable[[Address, Delivery], None],
         priority: int | None,
+        copied: dict[Collector, None] | None = None,
     ) -> None:
         self.key = key
+        self.copied = copied
         self.distribution = distribution
         self.forward = forward
         self.priority = priority
         self.incoming: list[IncomingLink] = []
         self.outgoing: list[OutgoingLink] = []
         self.cursor = 0
+        self.starved = False
         self.ingress = 0
         self.egress = 0
 
@@ -182,6 +199,7 @@ class Address:
         first = not self.outgoing
         self.outgoing.append(link)
         if first:
+            self.starved = False
             for incoming in self.incoming:
                 incoming.unblock()
 

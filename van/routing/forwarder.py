@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from van.amqp.delivery import Delivery, DeliveryTarget
-from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Rejected
+from van.amqp.delivery import Delivery, DeliveryTarget, Holder
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Received, Rejected
 from van.routing.address import Address, Distribution
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
         links[0].enqueue(delivery)
         return
     if count == 0:
-        no_destination(delivery)
+        no_destination(address, delivery)
         return
     start = address.cursor % count
     best = links[start]
@@ -46,7 +46,7 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
     links = address.outgoing
     count = len(links)
     if count == 0:
-        no_destination(delivery)
+        no_destination(address, delivery)
         return
     start = address.cursor
     for offset in range(count):
@@ -62,35 +62,15 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
 def forward_multicast(address: Address, delivery: Delivery) -> None:
     """Hand a copy to every receiver; the sender hears the strongest outcome when all are terminal."""
     links = address.outgoing
-    if not links:
-        no_destination(delivery)
-        return
-    collector = Collector(delivery, len(links))
-    payload = delivery.payload
-    chunks = delivery.chunks
-    settled = delivery.settled
-    holder = delivery.holder
-    size = len(payload) if chunks is None else sum(len(chunk) for chunk in chunks)
-    holder.held += size * (len(links) - 1)
-    copies = collector.copies
-    for link in links:
-        copy = Delivery(None, 0, b"", payload, settled, holder)
-        copy.origin = collector
-        copy.message_format = delivery.message_format
-        if chunks is not None:
-            copy.chunks = deque(chunks)
-            copy.more = delivery.more
-        copies.append(copy)
-        link.enqueue(copy)
-    delivery.payload = b""
-    delivery.target = collector
-    if chunks is not None:
-        delivery.chunks = deque()
+    if links:
+        Collector(delivery, address.copied).hand_out(links)
+    else:
+        no_destination(address, delivery)
 
 
 def forward_unavailable(address: Address, delivery: Delivery) -> None:
     """Nobody may use this address."""
-    no_destination(delivery)
+    no_destination(address, delivery)
 
 
 FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] = {
@@ -101,17 +81,20 @@ FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] = {
 }
 
 
-def no_destination(delivery: Delivery) -> None:
-    """Nobody can have it: an unsettled delivery is released, a pre-settled one is dropped."""
+def no_destination(address: Address, delivery: Delivery) -> None:
+    """Nobody can have it: an unsettled delivery is released, a pre-settled one is dropped; its senders are held back."""
     drop_payload(delivery)
     origin = delivery.origin
     if origin is None:
         return
-    if delivery.settled:
-        if not delivery.more:
-            origin.left(delivery)
-    else:
+    if not delivery.settled:
         origin.outcome(delivery, RELEASED, True)
+    elif not delivery.more:
+        origin.left(delivery)
+    if not address.starved:
+        address.starved = True
+        for incoming in address.incoming:
+            incoming.starve()
 
 
 def drop_payload(delivery: Delivery) -> None:
@@ -134,68 +117,181 @@ def strength(state: object) -> int:
 
 
 class Collector(DeliveryTarget):
-    """The origin of the copies of one multicast delivery: counts them down and keeps the strongest outcome."""
+    """Stands between a delivery and its copies: their origin, and the delivery's target.
 
-    __slots__ = ("copies", "delivery", "outcome_state", "terminal", "unsettled")
+    It counts the copies that have no outcome (`terminal`) and that are not settled (`unsettled`), keeps the strongest
+    outcome, and holds the octets that the copies share: they count once, until the slowest copy has left. `copied` is
+    where a budget finds collectors that count octets. Without it there is a single settled copy, for a receiver that takes
+    no other, and it has the octets of its delivery.
+    """
 
-    def __init__(self, delivery: Delivery, count: int) -> None:
+    __slots__ = ("copied", "copies", "counted", "delivery", "outcome_state", "terminal", "unsettled", "waiting")
+
+    def __init__(self, delivery: Delivery, copied: dict[Collector, None] | None) -> None:
         self.delivery = delivery
-        self.terminal = count
-        self.unsettled = count
-        self.outcome_state: object = None
+        self.copied = copied
         self.copies: list[Delivery] = []
+        self.counted = 0
+        self.waiting = delivery.holder
+        self.outcome_state: object = None
+        self.terminal = 0
+        self.unsettled = 0
+
+    def hand_out(self, links: list[OutgoingLink]) -> None:
+        """Give every link a copy."""
+        delivery = self.delivery
+        delivery.target = self
+        payload = delivery.payload
+        chunks = delivery.chunks
+        count = len(links)
+        self.terminal = self.unsettled = count
+        holder = delivery.holder
+        copied = self.copied
+        size = 0
+        if copied is not None:
+            size = self.counted = len(payload) if chunks is None else sum(len(chunk) for chunk in chunks)
+            holder = self.waiting = Holder()
+            holder.held = size * count
+            copied[self] = None
+        copies = self.copies
+        settled = delivery.settled or copied is None
+        for link in links:
+            copy = Delivery(None, 0, b"", payload, settled, holder)
+            copy.origin = self
+            copy.message_format = delivery.message_format
+            if chunks is not None:
+                copy.chunks = deque(chunks)
+                copy.more = delivery.more
+                if copied is not None:
+                    # Each is at a place of its own in the stream.
+                    copy.holder = Holder()
+                    copy.holder.held = size
+            copies.append(copy)
+            link.enqueue(copy)
+        delivery.payload = b""
+        if chunks is not None:
+            delivery.chunks = deque()
+
+    # -- from the copies -----------------------------------------------------------------------------------------
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
-        first = delivery.state is None
-        if first and state is not None:
+        if type(state) is Received:
+            return
+        first = delivery.state is None and state is not None
+        if first:
             delivery.state = state
             self.terminal -= 1
             if self.outcome_state is None or strength(state) > strength(self.outcome_state):
                 self.outcome_state = state
-        if not settled:
-            if self.terminal == 0 and first:
-                self._tell(False)
-            return
-        if first and state is None:
-            self.terminal -= 1
-        self.unsettled -= 1
-        if self.unsettled == 0:
-            self._tell(True)
+        if settled:
+            self.unsettled -= 1
+            if self.unsettled == 0:
+                self._end()
+                return
+        if first and self.terminal == 0:
+            self._tell(False)
 
     def left(self, delivery: Delivery) -> None:
+        original = self.delivery
+        if not original.settled:
+            # The receiver wanted it settled: sent is accepted.
+            self.outcome(delivery, ACCEPTED, True)
+            return
         self.unsettled -= 1
         if self.unsettled == 0:
-            origin = self.delivery.origin
-            if origin is not None:
-                origin.left(self.delivery)
+            self._end()
+
+    def lost(self, delivery: Delivery, state: object) -> None:
+        """The receiver of a copy is gone."""
+        if self.delivery.settled:
+            self.left(delivery)
+        else:
+            self.outcome(delivery, state, True)
+
+    def _end(self) -> None:
+        """All copies are settled."""
+        original = self.delivery
+        self._finish()
+        if not original.settled:
+            self._tell(True)
+        elif original.more:
+            # All receivers have gone in the middle of it: nothing of the rest is kept, and its end gives the credit back.
+            drop_payload(original)
+        elif original.origin is not None:
+            original.origin.left(original)
 
     def _tell(self, settled: bool) -> None:
         origin = self.delivery.origin
         if origin is not None:
-            state = self.outcome_state if self.outcome_state is not None else ACCEPTED
-            origin.outcome(self.delivery, state, settled)
+            origin.outcome(self.delivery, self.outcome_state, settled)
+
+    def _finish(self) -> None:
+        """Let go of everything, so that no cycle is left behind."""
+        self._count(0)
+        self.copies.clear()
+        if self.copied is not None:
+            self.copied.pop(self, None)
+        if self.delivery.target is self:
+            self.delivery.target = None
+
+    # -- octets --------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Count what the slowest copy has still before it."""
+        if self.delivery.chunks is None:
+            if self.waiting.held == 0:
+                self._count(0)
+        else:
+            self._count(max((copy.holder.held for copy in self.copies), default=0))
+
+    def _count(self, octets: int) -> None:
+        self.delivery.holder.held += octets - self.counted
+        self.counted = octets
+
+    # -- from the delivery ---------------------------------------------------------------------------------------
+
+    def sender_settled(self, state: object, pass_on: Callable[[Delivery, object], bool]) -> bool:
+        """The sender has settled: its word goes to receivers that have their copy, others get theirs settled.
+
+        Returns whether that was the end of it.
+        """
+        for copy in self.copies:
+            copy.settled = True
+            if pass_on(copy, state):
+                self.unsettled -= 1
+        if self.unsettled:
+            return False
+        self._finish()
+        return True
 
     def extend(self, delivery: Delivery, payload: bytes) -> None:
-        chunks = delivery.chunks
-        if chunks is not None:
-            # The receiver link counted and kept it once; now it belongs to the copies.
-            delivery.holder.held -= sum(len(chunk) for chunk in chunks)
-            chunks.clear()
+        if delivery.chunks:
+            delivery.chunks.clear()
+        size = len(payload)
+        if self.copied is None:
+            delivery.holder.held -= size
+        else:
+            self.counted += size
         for copy in self.copies:
             if copy.chunks is None:
                 continue
             copy.more = delivery.more
-            if payload:
+            if size:
                 copy.chunks.append(payload)
-                copy.holder.held += len(payload)
+                copy.holder.held += size
             target = copy.target
             if target is not None:
                 target.extend(copy, payload)
 
     def abort(self, delivery: Delivery) -> None:
         for copy in self.copies:
-            if copy.target is not None:
-                copy.target.abort(copy)
+            target = copy.target
+            copy.target = None
+            if target is not None:
+                target.abort(copy)
+        self._finish()
 
     def others_wait(self) -> bool:
-        return any(copy.target is not None and copy.target.others_wait() for copy in self.copies)
+        return any(
+            copy.target is not None and not copy.chunks and copy.target.others_wait() for copy in self.copies
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected
 from van.amqp.errors import DecodeError, ErrorCondition
-from van.amqp.link import RCV_SECOND, ReceiverLink, SenderLink
+from van.amqp.link import RCV_SECOND, SND_SETTLED, ReceiverLink, SenderLink
 from van.amqp.message import read_priority
 from van.amqp.performatives import Error
 from van.routing.address import Address
@@ -39,6 +39,7 @@ class IncomingLink(DeliverySink):
         "anonymous",
         "blocked",
         "capacity",
+        "gone",
         "grant_at",
         "grown_at",
         "link",
@@ -57,6 +58,7 @@ class IncomingLink(DeliverySink):
         self.owed = capacity
         self.blocked = True
         self.grown_at = 0.0
+        self.gone = False
 
     # -- from the link -------------------------------------------------------------------------------------------
 
@@ -81,8 +83,8 @@ class IncomingLink(DeliverySink):
                 self.router.streams.pop(self, None)
             return
         if delivery.chunks is None:
-            # It has its outcome already: what still comes is not wanted.
-            if not delivery.more and delivery.settled and delivery.state is None:
+            # It goes nowhere: what still comes is not wanted. With an outcome its credit has gone back, else it does now.
+            if not delivery.more and delivery.origin is self:
                 self.replenish(1)
             return
         if not delivery.more:
@@ -107,23 +109,21 @@ class IncomingLink(DeliverySink):
         self.router.streams.pop(self, None)
         self._abort_target(delivery)
         drop_payload(delivery)
-        self.replenish(1)
+        if delivery.origin is self:
+            self.replenish(1)
 
     def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
         if not settled:
             return  # A sender's state without settlement asks for nothing.
         delivery.settled = True
         target = delivery.target
-        if isinstance(target, Collector):
-            for copy in target.copies:
-                copy.settled = True
-                if copy.sender is not None:
-                    _pass_on_settlement(copy, state)
-            self.replenish(1)
-        elif delivery.sender is None:
-            pass  # It waits for credit still, and goes out pre-settled: `left` follows.
-        elif delivery.sender.current is not delivery:
-            _pass_on_settlement(delivery, state)
+        if delivery.origin is not self:
+            done = True  # It had its outcome, and waited for its sender to settle second.
+        elif isinstance(target, Collector):
+            done = target.sender_settled(state, _pass_on_settlement)
+        else:
+            done = _pass_on_settlement(delivery, state)
+        if done:
             self.replenish(1)
 
     def flow_received(self, link: ReceiverLink, returned: int) -> None:
@@ -138,9 +138,10 @@ class IncomingLink(DeliverySink):
             link.update(delivery, state)
             return
         if delivery.more:
-            self._end_early(delivery, state)
-        if link.rcv_settle_mode == RCV_SECOND and not delivery.more:
+            self._end_early(delivery)
+        elif link.rcv_settle_mode == RCV_SECOND and self.settles_second():
             # The sender settles second (2.6.12): it is told, and `updated` follows.
+            delivery.origin = None
             link.update(delivery, state)
             return
         link.session.settle(delivery, state)
@@ -149,8 +150,10 @@ class IncomingLink(DeliverySink):
         if owed >= self.grant_at and not self.blocked:
             self.owed = 0
             link.grant(owed)
-        if state is RELEASED and not self.address.outgoing:
-            self.starve()
+
+    def settles_second(self) -> bool:
+        """Whether the sender will settle after it has heard the outcome (rcv-settle-mode second, 2.8.3)."""
+        return self.link.rcv_settle_mode == RCV_SECOND and not self.gone
 
     def left(self, delivery: Delivery) -> None:
         owed = self.owed + 1
@@ -187,14 +190,33 @@ class IncomingLink(DeliverySink):
     def lost(self) -> None:
         """The link, its session or its connection is gone: what came whole goes on, a half delivery is aborted."""
         self.router.streams.pop(self, None)
-        delivery = self.link.current
+        self.gone = True
+        link = self.link
+        delivery = link.current
         if delivery is not None:
-            self.link.current = None
+            link.current = None
+            link.session.forget_incoming(delivery)
             self._abort_target(delivery)
             drop_payload(delivery)
+        if link.rcv_settle_mode == RCV_SECOND:
+            self._settle_alone()
         address = self.address
         if self in address.incoming:
             address.incoming.remove(self)
+
+    def _settle_alone(self) -> None:
+        """Nobody will settle second any more: receivers that wait for it get their settlement from here."""
+        session = self.link.session
+        mine = [delivery for delivery in session.unsettled_in.values() if delivery.receiver is self.link]
+        for delivery in mine:
+            target = delivery.target
+            if delivery.origin is not self:
+                session.forget_incoming(delivery)
+            elif isinstance(target, Collector):
+                for copy in list(target.copies):
+                    _settle_stated(copy)
+            else:
+                _settle_stated(delivery)
 
     def stalled(self, delivery: Delivery) -> None:
         """A stream has not grown for too long while others wait behind it: it is given up (rejected upstream)."""
@@ -209,12 +231,12 @@ class IncomingLink(DeliverySink):
             delivery.settled = True
             self.link.session.settle(delivery, Rejected(error=error))
 
-    def _end_early(self, delivery: Delivery, state: object) -> None:
+    def _end_early(self, delivery: Delivery) -> None:
         """A delivery has its outcome before its end: nothing of it is needed any more."""
         self.router.streams.pop(self, None)
         drop_payload(delivery)
         delivery.target = None
-        delivery.state = state
+        delivery.origin = None
 
     def _abort_target(self, delivery: Delivery) -> None:
         target = delivery.target
@@ -227,10 +249,11 @@ class OutgoingLink(DeliverySource):
     """A link that deliveries go out by.
 
     `outstanding` counts those that wait or are not settled. `capacity` bounds how many *balanced* likes to have there.
-    `streaming` says that a delivery without end occupies the link.
+    `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that deliveries
+    have to be looked at one by one, `presettles` that all leave settled.
     """
 
-    __slots__ = ("address", "capacity", "link", "outstanding", "streaming", "urgent")
+    __slots__ = ("address", "capacity", "link", "outstanding", "presettles", "streaming", "urgent")
 
     def __init__(self, link: SenderLink, address: Address, capacity: int) -> None:
         super().__init__()
@@ -239,7 +262,8 @@ class OutgoingLink(DeliverySource):
         self.capacity = capacity
         self.outstanding = 0
         self.streaming = 0
-        self.urgent = False
+        self.presettles = link.snd_settle_mode == SND_SETTLED
+        self.urgent = self.presettles
 
     def load(self) -> int:
         """What *balanced* compares: deliveries outstanding; a link that is full or in the middle of a stream comes last."""
@@ -252,9 +276,16 @@ class OutgoingLink(DeliverySource):
         """Take a delivery; the link pulls it when it has credit."""
         self.outstanding += 1
         payload = delivery.payload
-        if delivery.chunks is not None or (
-            len(payload) > 5 and payload[2] == 0x70 and payload[5] > 1 and payload[0] == 0
-        ) or self.urgent:
+        if (
+            delivery.chunks is not None
+            or self.urgent
+            or (
+                len(payload) > 5
+                and payload[2] == 0x70
+                and payload[0] == 0
+                and (payload[5] > 1 or payload[3] == 0xD0)
+            )
+        ):
             self._enqueue_rare(delivery)
         else:
             self.undelivered.append(delivery)
@@ -263,11 +294,15 @@ class OutgoingLink(DeliverySource):
             link.ready()
 
     def _enqueue_rare(self, delivery: Delivery) -> None:
-        """Deliveries of several frames, and those whose header may hold a priority."""
-        if delivery.chunks is not None:
+        """Deliveries of several frames, those whose header may hold a priority, and all to links that want them settled."""
+        if self.presettles and not delivery.settled:
+            # The receiver's link takes settled deliveries only (2.8.2): a settled copy goes out, and counts as accepted.
+            self.outstanding -= 1
+            Collector(delivery, None).hand_out([self])
+            return
+        if delivery.more:
             delivery.target = self
-            if delivery.more:
-                self.streaming += 1
+            self.streaming += 1
         undelivered = self.undelivered
         priority = self._priority(delivery)
         if undelivered and (priority != DEFAULT_PRIORITY or self.urgent):
@@ -278,7 +313,7 @@ class OutgoingLink(DeliverySource):
                 index -= 1
             undelivered.insert(index, delivery)
         else:
-            self.urgent = priority != DEFAULT_PRIORITY
+            self.urgent = priority != DEFAULT_PRIORITY or self.presettles
             undelivered.append(delivery)
 
     def _priority(self, delivery: Delivery) -> int:
@@ -298,20 +333,16 @@ class OutgoingLink(DeliverySource):
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         if not delivery.more:
             self.streaming -= 1
+            delivery.target = None
         self.link.ready()
 
     def abort(self, delivery: Delivery) -> None:
-        if delivery.more:
-            self.streaming -= 1
+        self.streaming -= 1
         self.outstanding -= 1
-        delivery.target = None
-        delivery.more = False
         if self.link.current is delivery:
             self.link.abort_current()
         else:
-            delivery.aborted = True
-            if delivery in self.undelivered:
-                self.undelivered.remove(delivery)
+            self.undelivered.remove(delivery)
         drop_payload(delivery)
 
     def others_wait(self) -> bool:
@@ -325,15 +356,28 @@ class OutgoingLink(DeliverySource):
             self.outstanding -= 1
             if state is not ACCEPTED:
                 state = self._settled_state(delivery, state)
-            if delivery.chunks is not None and delivery.target is self:
+            if delivery.chunks is not None:
                 self._settled_early(delivery)
+            if origin is not None:
+                origin.outcome(delivery, state, True)
         else:
-            if type(state) is Modified:
-                state = as_failed(state)
-            if state is not None and type(state) is not Received:
-                delivery.state = state
-        if origin is not None:
-            origin.outcome(delivery, state, settled)
+            self._stated(delivery, state)
+
+    def _stated(self, delivery: Delivery, state: object) -> None:
+        """The receiver named a state and has not settled."""
+        if state is None:
+            return
+        if type(state) is Modified:
+            state = as_failed(state)
+        if type(state) is not Received and self.link.rcv_settle_mode == RCV_SECOND and not _settles_second(delivery):
+            # The receiver waits for its sender, and that one does not settle second: it is done here.
+            self.link.update(delivery, state, True)
+            self.updated(delivery, state, True)
+            return
+        if delivery.origin is not None:
+            delivery.origin.outcome(delivery, state, False)
+        if type(state) is not Received:
+            delivery.state = state
 
     def _settled_state(self, delivery: Delivery, state: object) -> object:
         """What a settlement means: the state it names, the one named before, or else accepted (as the peers take it)."""
@@ -343,13 +387,12 @@ class OutgoingLink(DeliverySource):
 
     def _settled_early(self, delivery: Delivery) -> None:
         """Settled, perhaps before its last frame was written: the rest need not go out."""
-        if delivery.more:
+        if delivery.target is self:
             self.streaming -= 1
-        delivery.target = None
+            delivery.target = None
         if self.link.current is delivery:
-            drop_payload(delivery)
-            delivery.chunks = deque()
             self.link.abort_current()
+        drop_payload(delivery)
 
     def left(self, delivery: Delivery) -> None:
         self.outstanding -= 1
@@ -360,46 +403,73 @@ class OutgoingLink(DeliverySource):
     def lost(self) -> None:
         """The link, its session or its connection is gone: what was not sent is released, the rest modified."""
         self.address.remove_outgoing(self)
+        link = self.link
         undelivered = list(self.undelivered)
         self.undelivered.clear()
-        sent = [
-            delivery for delivery in self.link.session.unsettled_out.values() if delivery.sender is self.link
-        ]
-        current = self.link.current
-        for delivery in sent:
-            del self.link.session.unsettled_out[delivery.out_id]
-            self._give_up(delivery, delivery.state if delivery.state is not None else FAILED)
-        if current is not None and current.settled:
-            self._give_up(current, RELEASED)
+        current = link.current
+        unsettled = link.session.unsettled_out
+        for delivery in [delivery for delivery in unsettled.values() if delivery.sender is link]:
+            del unsettled[delivery.out_id]
+            self.give_up(delivery, delivery.state if delivery.state is not None else FAILED)
+        if current is not None and current.chunks is not None:
+            if current.settled and not current.aborted:
+                self.give_up(current, FAILED)
+            else:
+                drop_payload(current)
         for delivery in undelivered:
-            self._give_up(delivery, RELEASED)
+            self.give_up(delivery, RELEASED)
 
-    def _give_up(self, delivery: Delivery, state: object) -> None:
+    def give_up(self, delivery: Delivery, state: object) -> None:
+        """A delivery will not be settled by its receiver."""
         self.outstanding -= 1
-        settled = delivery.settled
-        if delivery.chunks is not None:
-            if delivery.more and delivery.target is self:
-                self.streaming -= 1
+        if delivery.target is self:
+            self.streaming -= 1
             delivery.target = None
         drop_payload(delivery)
         origin: DeliveryOrigin | None = delivery.origin
         if origin is None:
             return
-        if settled:
-            if not delivery.more:
-                origin.left(delivery)
-        else:
+        if isinstance(origin, Collector):
+            origin.lost(delivery, state)
+        elif not delivery.settled:
             origin.outcome(delivery, state, True)
+        elif not delivery.more:
+            origin.left(delivery)
 
 
-def _pass_on_settlement(delivery: Delivery, state: object) -> None:
-    """The sender settled a delivery that was sent on: its receiver is told, and its own word is no longer awaited."""
+def _pass_on_settlement(delivery: Delivery, state: object) -> bool:
+    """The sender settled: a receiver that has the delivery is told, and its own word is no longer awaited.
+
+    Returns False when the delivery has not been sent whole: it goes out settled, and `left` follows.
+    """
     sender = delivery.sender
-    if sender is not None and sender.session.unsettled_out.get(delivery.out_id) is delivery:
-        source = sender.source
-        if isinstance(source, OutgoingLink):
-            source.outstanding -= 1
-        sender.update(delivery, state, True)
+    if sender is None or sender.current is delivery:
+        return False
+    if sender.session.unsettled_out.get(delivery.out_id) is not delivery:
+        return False
+    source = sender.source
+    if isinstance(source, OutgoingLink):
+        source.outstanding -= 1
+    sender.update(delivery, state, True)
+    return True
+
+
+def _settle_stated(delivery: Delivery) -> None:
+    """Settle a delivery whose receiver has named its outcome and waits."""
+    sender = delivery.sender
+    if sender is None or delivery.state is None:
+        return
+    if sender.session.unsettled_out.get(delivery.out_id) is delivery:
+        sender.update(delivery, delivery.state, True)
+        sender.source.updated(delivery, delivery.state, True)
+
+
+def _settles_second(delivery: Delivery) -> bool:
+    """Whether the sender of a delivery, or of the one that this is a copy of, settles second."""
+    origin = delivery.origin
+    while isinstance(origin, Collector):
+        origin = origin.delivery.origin
+    return isinstance(origin, IncomingLink) and origin.settles_second()
 
 
 FAILED: Final = Modified(delivery_failed=True)

@@ -11,10 +11,10 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import RELEASED, Rejected
+from van.amqp.delivery_state import Rejected
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
 from van.amqp.link import ReceiverLink, SenderLink
-from van.amqp.message import read_to
+from van.amqp.message import IncompleteMessageError, read_to
 from van.amqp.performatives import Error
 from van.routing.adaptor import Adaptor
 from van.routing.address import (
@@ -28,7 +28,7 @@ from van.routing.address import (
     strip_address,
 )
 from van.routing.budget import ByteBudget
-from van.routing.forwarder import FORWARDERS, drop_payload
+from van.routing.forwarder import FORWARDERS, drop_payload, no_destination
 from van.routing.link import IncomingLink, OutgoingLink
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # The credit of an idle link, as the C routers have it.
 DEFAULT_LINK_CAPACITY: Final = 250
+# A message without target address names it in its properties; so much may come before them, in octets.
+MAX_BEFORE_PROPERTIES: Final = 1048576
 # How often streams are looked at, in seconds: the time-out may take this much longer.
 STALL_CHECK_INTERVAL: Final = 1.0
 
@@ -84,8 +86,13 @@ class Router:
         touched = self._touched
         while touched:
             touched.pop().on_wake()
-            if not touched and self.budget.waiting:
-                self.budget.retry()
+        budget = self.budget
+        budget.batch_over()
+        if budget.waiting:
+            # Once a batch: what the retried sessions write frees nothing.
+            budget.retry()
+            while touched:
+                touched.pop().on_wake()
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
@@ -95,7 +102,7 @@ class Router:
         address = self.addresses.get(key)
         if address is None:
             distribution, priority = self._treatment(key, text)
-            address = Address(key, distribution, FORWARDERS[distribution], priority)
+            address = Address(key, distribution, FORWARDERS[distribution], priority, self.budget.copied)
             self.addresses[key] = address
         return address
 
@@ -173,7 +180,12 @@ class Router:
         if origin is None:
             return
         try:
-            to = read_to(delivery.data())
+            to = read_to(delivery.data(), not delivery.more)
+        except IncompleteMessageError as error:
+            # Its properties have not come yet: the next frame is another chance.
+            if not delivery.more or sum(map(len, delivery.chunks or ())) > MAX_BEFORE_PROPERTIES:
+                self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)
+            return
         except DecodeError as error:
             self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)
             return
@@ -181,14 +193,10 @@ class Router:
             self._refuse(delivery, ErrorCondition.PRECONDITION_FAILED, "no address: the message has no `to`")
             return
         address = self.addresses.get(address_key(to, self.id))
-        if address is None or not address.outgoing:
-            drop_payload(delivery)
-            if not delivery.settled:
-                origin.outcome(delivery, RELEASED, True)
-            elif not delivery.more:
-                origin.left(delivery)
-            return
-        address.forward(address, delivery)
+        if address is None:
+            no_destination(pseudo, delivery)
+        else:
+            address.forward(address, delivery)
 
     def _refuse(self, delivery: Delivery, condition: str, description: str) -> None:
         drop_payload(delivery)
@@ -203,20 +211,23 @@ class Router:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """When `handle_deadline` wants to be called: only while there are streams."""
+        """When `handle_deadline` wants to be called: only while there are streams, or memory is short."""
         if not self.streams:
             self._next_stall_check = inf
         elif self._next_stall_check == inf:
             self._next_stall_check = self.now + STALL_CHECK_INTERVAL
-        return self._next_stall_check
+        return min(self._next_stall_check, self.budget.next_deadline(self.now))
 
     def handle_deadline(self, now: float) -> None:
-        """Give up streams that have stalled and hold others up."""
+        """Give up streams that have stalled and hold others up; take back windows that lie idle."""
         self.now = now
+        self.budget.handle_deadline(now)
         if now < self._next_stall_check:
             return
         self._next_stall_check = inf
         for incoming, delivery in list(self.streams.items()):
             target = delivery.target
-            if now >= incoming.grown_at + self.stream_stall_seconds and target is not None and target.others_wait():
+            # What waits for its receiver does not wait for its sender.
+            late = now >= incoming.grown_at + self.stream_stall_seconds and not delivery.chunks
+            if late and target is not None and target.others_wait():
                 incoming.stalled(delivery)
