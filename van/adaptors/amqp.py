@@ -11,7 +11,7 @@ from typing import Final
 
 from van import __version__
 from van.amqp.connection import Connection
-from van.amqp.errors import AmqpError, AmqpLinkError, ErrorCondition
+from van.amqp.errors import AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import (
     ConnectionClosed,
     ConnectionOpened,
@@ -241,14 +241,15 @@ class AmqpAdaptor(Adaptor):
             session.begin()
         except AmqpError as error:
             self.log("warning", "session refused", reason=str(error))
+            if not session.local_begun:
+                # The peer's own channel-max leaves no channel to answer on.
+                self.connection.close(error)
 
     def _end_session(self, event: SessionEnded) -> None:
         session = event.session
         if event.condition:
             self.log("warning", "session ended", reason=f"{event.condition}: {event.description}")
-        for link in list(self.links):
-            if link.session is session:
-                self._forget(link)
+        self._release_session(session)
         session.end()
 
     # -- links ---------------------------------------------------------------------------------------------------
@@ -257,24 +258,31 @@ class AmqpAdaptor(Adaptor):
         if not link.session.local_begun or link.session.end_sent:
             return
         try:
+            if len(self.links) >= self.settings.max_links:
+                raise AmqpLinkError(
+                    ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"a connection may have {self.settings.max_links} links"
+                )
             if isinstance(link, ReceiverLink):
                 self._attach_incoming(link)
             elif isinstance(link, SenderLink):
                 self._attach_outgoing(link)
         except AmqpLinkError as error:
             self._refuse(link, error)
+        except AmqpSessionError as error:
+            self._fail_session(link.session, error)
 
     def _attach_incoming(self, link: ReceiverLink) -> None:
         """The peer sends: its target says where to."""
         remote = link.remote
         assert remote is not None
-        target = remote.target
+        # No target at all is taken for one without address, as some clients mean it.
+        target = remote.target if remote.target is not None else Target()
         if isinstance(target, Coordinator):
             raise AmqpLinkError(
                 ErrorCondition.PRECONDITION_FAILED, "this router coordinates no transactions; a broker does"
             )
         if not isinstance(target, Target):
-            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a sender's attach needs a target")
+            raise AmqpLinkError(ErrorCondition.NOT_IMPLEMENTED, "a target of an unknown kind")
         text = self._address_of(target.address, "target")
         if target.dynamic:
             text = self.router.temporary_address(mobile=True)
@@ -360,8 +368,8 @@ class AmqpAdaptor(Adaptor):
                     initial_delivery_count=None if receiving else 0,
                 )
             )
-        except AmqpError as no_handle:
-            self.connection.close(no_handle)
+        except AmqpSessionError as no_handle:
+            self._fail_session(link.session, no_handle)
             return
         link.detach(error)
         self.log("info", "link refused", link=link.name, reason=str(error))
@@ -385,6 +393,20 @@ class AmqpAdaptor(Adaptor):
             self.deliveries_out += count & 0xFFFFFFFF
         self.router.detached(owner)
 
+    def _fail_session(self, session: Session, error: AmqpSessionError) -> None:
+        """The peer has left us no handle to answer with: its session ends."""
+        self.log("warning", "session ended", reason=str(error))
+        self._release_session(session)
+        session.end(error)
+
+    def _release_session(self, session: Session) -> None:
+        links = [link for link in self.links if link.session is session]
+        self.router.session_lost(session, [self.links[link] for link in links])
+        for link in links:
+            self._forget(link)
+
     def _release_links(self) -> None:
+        for session in self.connection.sessions:
+            self._release_session(session)
         for link in list(self.links):
             self._forget(link)

@@ -199,24 +199,22 @@ class IncomingLink(DeliverySink):
             self._abort_target(delivery)
             drop_payload(delivery)
         if link.rcv_settle_mode == RCV_SECOND:
-            self._settle_alone()
+            unsettled = link.session.unsettled_in
+            for mine in [delivery for delivery in unsettled.values() if delivery.receiver is link]:
+                if mine.origin is not self:
+                    del unsettled[mine.delivery_id]
+                self.settle_alone(mine)
         address = self.address
         if self in address.incoming:
             address.incoming.remove(self)
 
-    def _settle_alone(self) -> None:
+    def settle_alone(self, delivery: Delivery) -> None:
         """Nobody will settle second any more: receivers that wait for it get their settlement from here."""
-        session = self.link.session
-        mine = [delivery for delivery in session.unsettled_in.values() if delivery.receiver is self.link]
-        for delivery in mine:
-            target = delivery.target
-            if delivery.origin is not self:
-                session.forget_incoming(delivery)
-            elif isinstance(target, Collector):
-                for copy in list(target.copies):
-                    _settle_stated(copy)
-            else:
-                _settle_stated(delivery)
+        if self.link.rcv_settle_mode != RCV_SECOND or delivery.origin is not self:
+            return
+        target = delivery.target
+        for waiting in list(target.copies) if isinstance(target, Collector) else [delivery]:
+            _settle_stated(waiting)
 
     def stalled(self, delivery: Delivery) -> None:
         """A stream has not grown for too long while others wait behind it: it is given up (rejected upstream)."""

@@ -29,10 +29,10 @@ from van.routing.address import (
 )
 from van.routing.budget import ByteBudget
 from van.routing.forwarder import FORWARDERS, drop_payload, no_destination
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.link import FAILED, IncomingLink, OutgoingLink
 
 if TYPE_CHECKING:
-    from collections import deque  # noqa: F401
+    from van.amqp.session import Session
 
 # The credit of an idle link, as the C routers have it.
 DEFAULT_LINK_CAPACITY: Final = 250
@@ -160,6 +160,20 @@ class Router:
         link.lost()
         self.release(link.address)
 
+    def session_lost(self, session: Session, links: Iterable[IncomingLink | OutgoingLink]) -> None:
+        """All these links of a session will be detached: what is unsettled is looked at once, not once for each link."""
+        for link in links:
+            if isinstance(link, IncomingLink):
+                link.gone = True
+        for delivery in take_all(session.unsettled_out):
+            sender = delivery.sender
+            if sender is not None and isinstance(sender.source, OutgoingLink):
+                sender.source.give_up(delivery, delivery.state if delivery.state is not None else FAILED)
+        for delivery in take_all(session.unsettled_in):
+            receiver = delivery.receiver
+            if receiver is not None and isinstance(receiver.sink, IncomingLink):
+                receiver.sink.settle_alone(delivery)
+
     def _usable(self, text: str) -> Address:
         if len(text) > MAX_ADDRESS_LENGTH:
             raise AmqpLinkError(ErrorCondition.INVALID_FIELD, f"an address of more than {MAX_ADDRESS_LENGTH} characters")
@@ -231,3 +245,10 @@ class Router:
             late = now >= incoming.grown_at + self.stream_stall_seconds and not delivery.chunks
             if late and target is not None and target.others_wait():
                 incoming.stalled(delivery)
+
+
+def take_all(unsettled: dict[int, Delivery]) -> list[Delivery]:
+    """Empty a session's map of unsettled deliveries; return what it held."""
+    deliveries = list(unsettled.values())
+    unsettled.clear()
+    return deliveries
