@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from van.amqp.codec import encode_value
 from van.amqp.delivery import Delivery, Holder
-from van.amqp.delivery_state import ACCEPTED, RELEASED
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpConnectionError, AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition, FramingError
+from van.amqp.framing import MIN_MAX_FRAME_SIZE
 from van.amqp.hot import (
     ABORTED,
     MORE,
@@ -50,6 +52,8 @@ INITIAL_WINDOW: Final = 16
 MAX_SESSION_FRAMES: Final = 512
 # handle-max that we announce unless told otherwise.
 DEFAULT_HANDLE_MAX: Final = 999
+# A Disposition takes at most so many octets beside its state.
+DISPOSITION_OVERHEAD: Final = 40
 # Tags are at most 32 octets (2.8.7).
 MAX_TAG_LENGTH: Final = 32
 
@@ -285,7 +289,8 @@ class Session(Holder):
         channel = self.local_channel
         self._flush_range()
         for first, last, role, settled, state in self._ranges:
-            out.append(encode_disposition(channel, role, first, last, settled, _encode_state(state)))
+            octets = _encode_state(state, self.connection.remote_max_frame_size - DISPOSITION_OVERHEAD)
+            out.append(encode_disposition(channel, role, first, last, settled, octets))
         self._ranges.clear()
         renewed = False
         if self.incoming_window <= self.renew_at:
@@ -610,9 +615,19 @@ def _flow_fields(flow: Flow) -> list[int]:
     return [-1 if value is None else value for value in values] + [int(bool(flow.drain)), int(bool(flow.echo))]
 
 
-def _encode_state(state: object) -> bytes:
+def _encode_state(state: object, limit: int) -> bytes:
+    """The octets of a state; where they would not fit into a frame, those of one that says as much without its texts."""
     if state is ACCEPTED:
         return b"\x00\x53\x24\x45"
     if state is None:
         return b""
-    return state.encode()  # type: ignore[attr-defined, no-any-return]
+    out = bytearray()
+    encode_value(state, out)
+    if len(out) <= limit:
+        return bytes(out)
+    if isinstance(state, Rejected) and state.error is not None and len(state.error.condition) < MIN_MAX_FRAME_SIZE // 2:
+        return Rejected(error=Error(condition=state.error.condition)).encode()
+    if isinstance(state, Rejected):
+        return Rejected().encode()
+    undeliverable = isinstance(state, Modified) and state.undeliverable_here
+    return Modified(delivery_failed=True, undeliverable_here=undeliverable or None).encode()
