@@ -176,6 +176,8 @@ USHORT = FieldType("ushort", (UShort,), _encode_ushort, integer=True)
 UINT = FieldType("uint", (UInt,), _encode_uint, integer=True)
 ULONG = FieldType("ulong", (ULong,), _encode_ulong, integer=True)
 TIMESTAMP = FieldType("timestamp", (Timestamp,), _encode_timestamp, integer=True)
+# Routers of the field write the content-type of a TCP flow as a string: taken from others, never written.
+LENIENT_SYMBOL = FieldType("symbol", (Symbol, str), _encode_symbol)
 BINARY = FieldType("binary", (bytes,), _encode_binary)
 STRING = FieldType("string", (str,), _encode_string)
 SYMBOL = FieldType("symbol", (Symbol,), _encode_symbol)

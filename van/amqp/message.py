@@ -31,9 +31,9 @@ from van.amqp.composite import (
     ADDRESS,
     BINARY,
     BOOLEAN,
+    LENIENT_SYMBOL,
     MESSAGE_ID,
     STRING,
-    SYMBOL,
     TIMESTAMP,
     UBYTE,
     UINT,
@@ -151,8 +151,8 @@ class Properties(Composite):
         Field("subject", STRING),
         Field("reply-to", ADDRESS),
         Field("correlation-id", MESSAGE_ID),
-        Field("content-type", SYMBOL),
-        Field("content-encoding", SYMBOL),
+        Field("content-type", LENIENT_SYMBOL),
+        Field("content-encoding", LENIENT_SYMBOL),
         Field("absolute-expiry-time", TIMESTAMP),
         Field("creation-time", TIMESTAMP),
         Field("group-id", STRING),
@@ -278,11 +278,27 @@ def _section_end(payload: bytes, pos: int, end: int) -> int:
     return skip_value(payload, pos, end)
 
 
+def locate_section(payload: bytes, pos: int) -> tuple[int, int, int]:
+    """Find the section at `pos` without decoding it or looking behind it.
+
+    Return (descriptor, where its value begins, where it ends); the descriptor is `HEADER` to `FOOTER`, another number,
+    or `UNKNOWN_SECTION`. Raises DecodeError, IncompleteMessageError where the octets end before the section does.
+    """
+    end = len(payload)
+    if pos >= end:
+        raise IncompleteMessageError(f"message cut short before the section at octet {pos}")
+    code, value = _descriptor(payload, pos, end)
+    stop = _section_end(payload, value, end)
+    if stop > end:
+        raise IncompleteMessageError(f"message cut short in the section at octet {pos}")
+    return code, value, stop
+
+
 def locate_sections(payload: bytes) -> list[tuple[int, int, int, int]]:
     """Find the sections of a whole message without decoding them.
 
-    Return (descriptor, where the section begins, where its value begins, where it ends) for each; the descriptor is
-    `HEADER` to `FOOTER`, another number, or `UNKNOWN_SECTION`. The order is not checked. Raises DecodeError.
+    Return (descriptor, where the section begins, where its value begins, where it ends) for each, as `locate_section`
+    does. The order is not checked. Raises DecodeError.
     """
     sections = []
     pos = 0
@@ -422,7 +438,7 @@ _VBIN8 = tuple([bytes((0x00, 0x53, DATA, 0xA0, size)) for size in range(256)])
 
 # For each property: the constructor octet that stands for text in it, and how short text begins; 0 for other types.
 _TEXT_CODES = tuple(
-    [0xA1 if str in field.type.classes else 0xA3 if Symbol in field.type.classes else 0 for field in _FIELDS]
+    [0xA3 if Symbol in field.type.classes else 0xA1 if str in field.type.classes else 0 for field in _FIELDS]
 )
 _TEXT_PREFIXES = tuple([_STR8 if code == 0xA1 else _SYM8 if code == 0xA3 else () for code in _TEXT_CODES])
 _PROPERTY_ROWS = tuple(zip(_TEXT_PREFIXES, _FIELDS, strict=True))
