@@ -375,18 +375,22 @@ class Client:
         while chunks := self.connection.data_to_send(65536):
             self._to_router.append(b"".join(chunks))
 
-    def step(self) -> bool:
-        """Move what there is in both directions; tells whether anything moved."""
+    def step(self, pieces: int = 1_000_000) -> bool:
+        """Move what there is, `pieces` at most in each direction; tells whether anything moved."""
         moved = False
         network = self.network
         if self.writing:
             self._pull()
-            while self._to_router and not self.cut_off and not self.adaptor.closed:
+            left = pieces
+            while self._to_router and left and not self.cut_off and not self.adaptor.closed:
+                left -= 1
                 data = self._piece(self._to_router)
                 moved = True
                 self.adaptor.receive_data(data, network.now)
                 network.router.wake_touched()
-        while self.reading and self._to_client:
+        left = pieces
+        while self.reading and self._to_client and left:
+            left -= 1
             data = self._piece(self._to_client)
             self._to_client_size -= len(data)
             moved = True
@@ -479,6 +483,14 @@ class Network:
             self.router.wake_touched()
             if any(client.connection.touched and client.writing for client in self.clients):
                 moving = True
+
+    def drift(self, steps: int) -> None:
+        """Move some pieces of some clients, as the seed has it: much is left in the wires."""
+        draw = self.random
+        for _ in range(steps):
+            if self.clients:
+                draw.choice(self.clients).step(draw.randint(1, 3))
+        self.router.wake_touched()
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and call who wants to be called."""

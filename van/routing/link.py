@@ -84,8 +84,10 @@ class IncomingLink(DeliverySink):
             return
         if delivery.chunks is None:
             # It goes nowhere: what still comes is not wanted. With an outcome its credit has gone back, else it does now.
-            if not delivery.more and delivery.origin is self:
-                self.replenish(1)
+            if not delivery.more:
+                self.router.streams.pop(self, None)
+                if delivery.origin is self:
+                    self.replenish(1)
             return
         if not delivery.more:
             address = self.address

@@ -1,0 +1,202 @@
+"""Credit: none before somebody receives, given back as deliveries settle or leave, drained when nobody is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.routing.network import Network, settle_in_pieces
+from van.adaptors.amqp import ConnectionSettings
+from van.amqp.delivery_state import ACCEPTED, RELEASED
+
+
+def test_none_before_somebody_receives() -> None:
+    network = Network()
+    senders = [network.client().sender("q") for _ in range(3)]
+    assert [sender.credit for sender in senders] == [0, 0, 0]
+    network.client().receiver("q")
+    assert [sender.credit for sender in senders] == [250, 250, 250]
+
+
+def test_at_once_where_somebody_receives() -> None:
+    network = Network()
+    network.client().receiver("q")
+    assert network.client().sender("q").credit == 250
+
+
+def test_as_much_as_the_listener_says() -> None:
+    network = Network()
+    network.client().receiver("q")
+    client = network.client(settings=ConnectionSettings(link_capacity=7))
+    assert client.sender("q").credit == 7
+    assert client.sender(None).credit == 7
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 7, 250])
+@pytest.mark.parametrize("settled", [False, True])
+def test_given_back(capacity: int, settled: bool) -> None:
+    network = Network()
+    sender = network.client(settings=ConnectionSettings(link_capacity=capacity)).sender("q")
+    receiver = network.client().receiver("q", credit=3)
+    for number in range(1000):
+        sender.send(b"%d" % number, settled=settled)
+    network.run()
+    assert receiver.bodies == [b"%d" % number for number in range(1000)]
+    network.assert_quiet()
+
+
+def test_not_given_back_before_settlement() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    receiver = network.client().receiver("q", credit=1000, auto=False)
+    for _ in range(400):
+        sender.send(b"x")
+    network.run()
+    assert len(receiver.deliveries) == 250
+    assert sender.credit == 0
+    for got in receiver.deliveries[:100]:
+        got.settle(ACCEPTED)
+    network.run()
+    # It goes back in quarters of the capacity.
+    assert len(receiver.deliveries) == 250 + 250 // 4
+
+
+@pytest.mark.parametrize("options", settle_in_pieces())
+def test_presettled_at_full_speed_loses_nothing(options: dict[str, int]) -> None:
+    network = Network(**options)  # type: ignore[arg-type]
+    senders = [network.client().sender("q") for _ in range(3)]
+    receivers = [network.client().receiver("q", credit=5) for _ in range(2)]
+    for sender in senders:
+        for number in range(2000):
+            sender.send(b"%d" % number, settled=True)
+    network.run()
+    assert sum(len(receiver.deliveries) for receiver in receivers) == 6000
+    network.assert_quiet()
+
+
+def test_presettled_waits_where_the_receiver_waits() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    receiver = network.client().receiver("q", credit=10, auto=False)
+    for _ in range(1000):
+        sender.send(b"x", settled=True)
+    network.run()
+    assert len(receiver.deliveries) == 10
+    assert len(sender.undelivered) >= 1000 - 10 - 250
+    receiver.credit(990)
+    network.run()
+    assert len(receiver.deliveries) == 1000
+
+
+class TestDrain:
+    """2.6.7 both ways."""
+
+    def test_a_receiver_drains_what_there_is(self) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q")
+        for _ in range(3):
+            sender.send(b"x")
+        network.run()
+        receiver.credit(10)
+        receiver.drain()
+        network.run()
+        assert len(receiver.deliveries) == 3
+        assert receiver.link.link_credit - len(receiver.deliveries) <= 0
+        network.assert_quiet()
+
+    def test_a_receiver_drains_nothing(self) -> None:
+        network = Network()
+        network.client().sender("q")
+        receiver = network.client().receiver("q", credit=10)
+        receiver.drain()
+        network.run()
+        assert receiver.link.link_credit == 0
+        assert not receiver.link.drain
+        receiver.credit(1)
+        network.run()
+        assert receiver.link.link_credit == 1
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_the_last_receiver_leaves(self, settled: bool) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        other = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=10)
+        receiver.detach()
+        network.run()
+        # As the C routers do it: nothing happens before the next delivery.
+        assert sender.credit == 250
+        sent = sender.send(b"x", settled=settled)
+        network.run()
+        assert sent.state == (None if settled else RELEASED)
+        assert sender.credit == other.credit == 0
+        for _ in range(5):
+            sender.send(b"waits", settled=settled)
+        network.run()
+        back = network.client().receiver("q", credit=10)
+        assert back.bodies == [b"waits"] * 5
+        network.assert_quiet()
+        assert other.credit == 250
+
+    def test_drained_in_the_middle_of_many(self) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=10, auto=False)
+        sent = [sender.send(b"%d" % number) for number in range(400)]
+        network.run()
+        receiver.detach()
+        network.run()
+        states = [one.state for one in sent]
+        assert states.count(None) == 400 - states.count(RELEASED) - 10
+        back = network.client().receiver("q", credit=1000)
+        network.run()
+        assert len(back.deliveries) == states.count(None)
+        network.assert_quiet()
+
+    def test_a_receiver_returns_before_the_drain_is_answered(self) -> None:
+        network = Network()
+        client = network.client()
+        sender = client.sender("q")
+        receiver = network.client().receiver("q", credit=10)
+        receiver.detach()
+        network.run()
+        sender.send(b"x")
+        client.reading = False
+        network.run()
+        back = network.client().receiver("q", credit=10)
+        client.reading = True
+        network.run()
+        assert sender.credit == 250
+        sender.send(b"y")
+        network.run()
+        assert back.bodies == [b"y"]
+        network.assert_quiet()
+
+
+def test_a_sender_may_leave_with_credit() -> None:
+    network = Network()
+    client = network.client()
+    receiver = network.client().receiver("q", credit=1)
+    for number in range(5):
+        sender = client.sender("q", name="same")
+        sender.send(b"%d" % number)
+        network.run()
+        sender.detach()
+        network.run()
+    assert len(receiver.deliveries) == 5
+
+
+def test_credit_of_a_released_delivery_comes_back() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    for _ in range(600):
+        client = network.client()
+        receiver = client.receiver("q", credit=1, auto=False)
+        sent = sender.send(b"x")
+        network.run()
+        assert len(receiver.deliveries) == 1
+        client.cut()
+        network.run()
+        assert sent.settled
+    network.client().receiver("q")
+    network.assert_quiet()
