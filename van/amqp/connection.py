@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
@@ -26,6 +27,7 @@ from van.amqp.framing import (
     AMQP_HEADER,
     DEFAULT_MAX_FRAME_SIZE,
     EMPTY_FRAME,
+    FRAME_HEADER,
     FRAME_TYPE_AMQP,
     FRAME_TYPE_SASL,
     HEADER_LENGTH,
@@ -33,9 +35,8 @@ from van.amqp.framing import (
     SASL_HEADER,
     describe_header,
     encode_frame,
-    unpack_frame_header,
 )
-from van.amqp.link import LINK_QUANTUM, Link, SenderLink
+from van.amqp.link import LINK_QUANTUM, Link, SenderLink, wire_error
 from van.amqp.performatives import (
     Attach,
     Begin,
@@ -43,7 +44,6 @@ from van.amqp.performatives import (
     Detach,
     Disposition,
     End,
-    Error,
     Flow,
     Open,
     Transfer,
@@ -58,6 +58,11 @@ DEFAULT_CHANNEL_MAX: Final = 255
 CLOSE_TIMEOUT: Final = 5.0
 # The peer is told half of our idle time-out (2.4.5), so that one lost heartbeat does no harm.
 IDLE_MARGIN: Final = 2
+# A shorter idle time-out than this, in milliseconds, is refused (2.4.5 lets us): keeping it would be all work and no use.
+MIN_REMOTE_IDLE_TIMEOUT: Final = 100
+# Octets of answers (Begin, Attach, Detach, End and so on) that wait for a peer which asks and does not read. A thousand
+# links attached at once need a third of a mebibyte; beyond this the stream is cut, for no Close would get through either.
+MAX_PENDING_CONTROL: Final = 4 * 1024 * 1024
 # We look this often within the peer's idle time-out whether something was written; two looks apart is still in time.
 HEARTBEATS: Final = 3
 
@@ -86,13 +91,11 @@ LEGAL: Final[dict[int, frozenset[Receiving]]] = {
     Close.DESCRIPTOR: frozenset({Receiving.OPENED}),
 }
 
-# Performatives that are legal on a channel where the peer has begun no session.
-LEGAL_WITHOUT_SESSION: Final = frozenset({Open.DESCRIPTOR, Begin.DESCRIPTOR, Close.DESCRIPTOR})
-
 _TRANSFER: Final = Transfer.DESCRIPTOR
 _DISPOSITION: Final = Disposition.DESCRIPTOR
 _FLOW: Final = Flow.DESCRIPTOR
 _OPENED: Final = Receiving.OPENED
+_unpack_header: Final = FRAME_HEADER.unpack_from
 
 
 def _ignore() -> None:
@@ -151,6 +154,8 @@ class Connection:
         self.closed = False
         self.octets_in = 0
         self.octets_out = 0
+        # Open received, no Close either way: frames are taken as they come.
+        self._flowing = False
         self._header_sent = False
         self._partial: list[bytes] = []
         self._partial_size = 0
@@ -158,8 +163,12 @@ class Connection:
         self._events: list[Event] = []
         self._handshake: list[bytes | memoryview] = []
         self._control: list[bytes | memoryview] = []
+        self._control_size = 0
         self._by_remote_channel: dict[int, Session] = {}
         self._by_local_channel: dict[int, Session] = {}
+        # Channels that were used and are free, and the first that never was.
+        self._free_channels: list[int] = []
+        self._next_channel = 0
         self._links: dict[tuple[str, bool], Link] = {}
         self._marked: list[Session] = []
         self._ready: list[SenderLink] = []
@@ -210,7 +219,7 @@ class Connection:
             desired_capabilities=self.desired_capabilities,
             properties=self.properties,
         ).encode()
-        self.write_frame(0, body)
+        self.write_raw(encode_frame(0, body))
 
     def session(self) -> Session:
         """A new session, to be begun with `begin`."""
@@ -228,9 +237,9 @@ class Connection:
         for session in self._marked:
             session.write_pending(self._control)
         self._marked.clear()
-        wire_error = Error(condition=error.condition, description=error.description or None) if error else None
-        self.write_frame(0, Close(error=wire_error).encode())
+        self.write_frame(0, Close(error=wire_error(error)).encode())
         self.close_sent = True
+        self._flowing = False
         self._ready.clear()
         self._close_deadline = self._now + CLOSE_TIMEOUT
         if self.receiving is Receiving.CLOSED:
@@ -256,18 +265,21 @@ class Connection:
         pos = 0
         end = len(data)
         sessions = self._by_remote_channel
-        while end - pos >= HEADER_LENGTH and not self.closed:
-            if self.close_sent:
-                pos = self._discard(data, pos, end)
-                break
-            if self.receiving is not _OPENED:
+        max_frame_size = self.max_frame_size
+        while end - pos >= HEADER_LENGTH:
+            if not self._flowing:
+                if self.closed:
+                    break
+                if self.close_sent:
+                    pos = self._discard(data, pos, end)
+                    break
                 size = self._receive_early(data, pos, end)
                 if size == 0:
                     break
                 pos += size
                 continue
-            size, data_offset, frame_type, channel = unpack_frame_header(data, pos)
-            if size > self.max_frame_size or data_offset < 2 or data_offset << 2 > size or frame_type != FRAME_TYPE_AMQP:
+            size, data_offset, frame_type, channel = _unpack_header(data, pos)
+            if size > max_frame_size or data_offset < 2 or data_offset << 2 > size or frame_type != FRAME_TYPE_AMQP:
                 self._fail(self._frame_error(size, data_offset, frame_type))
                 continue
             stop = pos + size
@@ -320,24 +332,24 @@ class Connection:
         self._partial.append(data[pos:end])
         self._partial_size = end - pos
         self._partial_needed = HEADER_LENGTH
-        if end - pos >= HEADER_LENGTH and self.receiving is _OPENED:
-            self._partial_needed = unpack_frame_header(data, pos)[0]
+        if end - pos >= HEADER_LENGTH and self.receiving is not Receiving.CLOSED:
+            self._partial_needed = _unpack_header(data, pos)[0]
 
     def _discard(self, data: bytes, pos: int, end: int) -> int:
         """After our Close everything but the peer's Close is thrown away (2.4.6, DISCARDING)."""
         while end - pos >= HEADER_LENGTH:
-            size, data_offset, _, _ = unpack_frame_header(data, pos)
+            size, data_offset, _, _ = _unpack_header(data, pos)
             if size > self.max_frame_size or size < HEADER_LENGTH:
                 self._end()
                 return end
             if pos + size > end:
                 break
             body = pos + (data_offset << 2)
-            if data[body : body + 3] == b"\x00\x53\x18":
+            pos += size
+            if _is_close(data, body, pos):
                 self.receiving = Receiving.CLOSED
                 self._end()
                 return end
-            pos += size
         return pos
 
     def _receive_early(self, data: bytes, pos: int, end: int) -> int:
@@ -348,7 +360,7 @@ class Connection:
             if self.receiving is Receiving.HEADER or self.receiving is Receiving.AMQP_HEADER:
                 self._receive_header(data[pos : pos + HEADER_LENGTH])
                 return HEADER_LENGTH
-            size, data_offset, frame_type, channel = unpack_frame_header(data, pos)
+            size, data_offset, frame_type, channel = _unpack_header(data, pos)
             expected = FRAME_TYPE_SASL if self.receiving is Receiving.SASL else FRAME_TYPE_AMQP
             # 2.4.1: before Open nothing is negotiated, so our own limit holds; SASL frames have the smallest (5.3.1).
             limit = MIN_MAX_FRAME_SIZE if expected == FRAME_TYPE_SASL else max(self.max_frame_size, MIN_MAX_FRAME_SIZE)
@@ -431,6 +443,7 @@ class Connection:
     def _receive_open(self, open_: Open) -> None:
         self.remote_open = open_
         self.receiving = Receiving.OPENED
+        self._flowing = not self.close_sent
         size = open_.max_frame_size
         if size < MIN_MAX_FRAME_SIZE:
             raise AmqpConnectionError(
@@ -439,6 +452,11 @@ class Connection:
         self.remote_max_frame_size = size
         self.remote_channel_max = open_.channel_max
         if open_.idle_time_out:
+            if open_.idle_time_out < MIN_REMOTE_IDLE_TIMEOUT:
+                raise AmqpConnectionError(
+                    ErrorCondition.RESOURCE_LIMIT_EXCEEDED,
+                    f"an idle-time-out of {open_.idle_time_out} ms cannot be kept, at least {MIN_REMOTE_IDLE_TIMEOUT} can",
+                )
             self._heartbeat_interval = open_.idle_time_out / 1000 / HEARTBEATS
             self._next_heartbeat = self._now + self._heartbeat_interval
         self._events.append(ConnectionOpened(open_))
@@ -446,8 +464,6 @@ class Connection:
     def _receive_performative(self, data: bytes, body: int, stop: int, channel: int) -> None:
         performative, _ = decode_performative(data, body, stop)
         kind = type(performative)
-        if performative.DESCRIPTOR not in LEGAL:
-            raise AmqpConnectionError(ErrorCondition.NOT_ALLOWED, "a frame that holds no performative")
         if self.receiving not in LEGAL[performative.DESCRIPTOR]:
             raise AmqpConnectionError(
                 ErrorCondition.ILLEGAL_STATE, f"{kind.__name__.lower()} where {self.receiving.value} may follow"
@@ -455,6 +471,7 @@ class Connection:
         if kind is Close:
             assert isinstance(performative, Close)
             self.receiving = Receiving.CLOSED
+            self._flowing = False
             error = performative.error
             condition = str(error.condition) if error is not None else ""
             self._events.append(ConnectionClosed(True, condition, (error.description or "") if error is not None else ""))
@@ -538,6 +555,7 @@ class Connection:
         if self._control:
             out.extend(self._control)
             self._control.clear()
+            self._control_size = 0
         if self._marked:
             marked = self._marked
             self._marked = []
@@ -558,24 +576,38 @@ class Connection:
             written += link.write(out, LINK_QUANTUM if room > LINK_QUANTUM and ready else room)
             if link.can_write():
                 self._insert(link)
+            elif link.blocked_by_window():
+                link.session.starved.append(link)  # still `queued`: here rather than in `ready`
             else:
                 link.queued = False
-                if link.blocked_by_window():
-                    link.session.starved.append(link)
         if ready:
             self._touch()
 
     def write_frame(self, channel: int, body: bytes) -> None:
-        """Queue a frame around a performative."""
-        if not self.close_sent and not self.closed:
-            self._control.append(encode_frame(channel, body))
-            self._touch()
+        """Queue a frame around a performative. One that the peer cannot take (its max-frame-size) ends the connection."""
+        if len(body) + HEADER_LENGTH > self.remote_max_frame_size and self.remote_open is not None:
+            self._fail(
+                AmqpConnectionError(
+                    ErrorCondition.FRAME_SIZE_TOO_SMALL,
+                    f"an answer of {len(body)} octets has no room in frames of {self.remote_max_frame_size}",
+                )
+            )
+            return
+        self.write_raw(encode_frame(channel, body))
 
     def write_raw(self, frame: bytes) -> None:
         """Queue a whole frame."""
-        if not self.close_sent and not self.closed:
-            self._control.append(frame)
-            self._touch()
+        if self.close_sent or self.closed:
+            return
+        self._control.append(frame)
+        self._control_size += len(frame)
+        if self._control_size > MAX_PENDING_CONTROL:
+            description = f"the peer has left {self._control_size} octets of answers unread"
+            self._events.append(ConnectionClosed(False, ErrorCondition.RESOURCE_LIMIT_EXCEEDED, description))
+            self._control.clear()
+            self._end()
+            return
+        self._touch()
 
     def flush_session(self, session: Session) -> None:
         """Write a session's dispositions and flows now, in front of what is to follow."""
@@ -612,7 +644,7 @@ class Connection:
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called."""
         deadline = min(self._next_heartbeat, self._close_deadline)
-        if self.idle_timeout and self.receiving is _OPENED:
+        if self.idle_timeout and self._flowing:
             deadline = min(deadline, self._last_received + self.idle_timeout)
         return inf if self.closed else deadline
 
@@ -623,7 +655,7 @@ class Connection:
             return []
         if now >= self._close_deadline:
             self._end()
-        elif self.idle_timeout and self.receiving is _OPENED and now >= self._last_received + self.idle_timeout:
+        elif self.idle_timeout and self._flowing and now >= self._last_received + self.idle_timeout:
             self._fail(
                 AmqpConnectionError(
                     ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"nothing received for {self.idle_timeout:g} seconds"
@@ -642,13 +674,15 @@ class Connection:
 
     def allocate_channel(self, session: Session) -> None:
         """Give the session the lowest free channel. Raises `AmqpSessionError` beyond the peer's channel-max."""
-        channel = 0
-        while channel in self._by_local_channel:
-            channel += 1
-        if channel > min(self.remote_channel_max, self.channel_max):
-            raise AmqpSessionError(
-                ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the connection takes {channel} sessions at most"
-            )
+        if self._free_channels:
+            channel = heappop(self._free_channels)
+        else:
+            channel = self._next_channel
+            if channel > min(self.remote_channel_max, self.channel_max):
+                raise AmqpSessionError(
+                    ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the connection takes {channel} sessions at most"
+                )
+            self._next_channel += 1
         session.local_channel = channel
         self._by_local_channel[channel] = session
 
@@ -656,6 +690,7 @@ class Connection:
         """Both sides have ended the session: its channels are free."""
         if self._by_local_channel.get(session.local_channel) is session:
             del self._by_local_channel[session.local_channel]
+            heappush(self._free_channels, session.local_channel)
         for link in list(session.links.values()):
             self.unregister_link(link)
         self.window_policy.end(session)
@@ -674,14 +709,21 @@ class Connection:
             del self._links[link.name, link.role]
 
     def steal(self, link: Link) -> None:
-        """Another link has taken this one's name: it is detached (2.6.1)."""
-        link.detach(AmqpLinkError(ErrorCondition.STOLEN, f"link {link.name!r} was attached again"))
+        """Another link takes this one's name: it is detached (2.6.1), unless it is on its way out anyway."""
         self.unregister_link(link)
-        self.link_failed(link)
+        session = link.session
+        if not (link.detach_sent or link.detach_received or session.end_sent or session.end_received):
+            self.fail_link(link, AmqpLinkError(ErrorCondition.STOLEN, f"link {link.name!r} was attached again"))
 
-    def link_failed(self, link: Link) -> None:
-        """The link was detached here for the peer's error: its owner hears of it."""
-        self._events.append(LinkDetached(link, True, None))
+    def fail_link(self, link: Link, error: AmqpLinkError) -> None:
+        """Detach a link for the peer's error; its owner hears of it.
+
+        One that its owner has not answered yet gets its Detach right behind that answer (2.6.3).
+        """
+        if link.failure is None:
+            link.failure = error
+            link.detach(error)
+            self._events.append(LinkDetached(link, True, None))
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -703,6 +745,7 @@ class Connection:
             self._fail(error)
             return
         if not session.local_begun:
+            self.open()
             try:
                 session.begin()
             except AmqpError as refused:
@@ -721,6 +764,17 @@ class Connection:
 
     def _end(self) -> None:
         self.closed = True
+        self._flowing = False
         self._close_deadline = inf
         self._partial.clear()
         self._touch()
+
+
+def _is_close(data: bytes, body: int, stop: int) -> bool:
+    """Whether a frame's body is a Close, in any of its encodings; that it is none, or garbage, does not matter."""
+    if data[body : body + 2] == b"\x00\x53":
+        return data[body + 2 : body + 3] == b"\x18"
+    try:
+        return type(decode_performative(data, body, stop)[0]) is Close
+    except AmqpError:
+        return False

@@ -21,20 +21,15 @@ MIN_MAX_FRAME_SIZE: Final = 512
 # Our own default, as the C routers': 125 messages of 110 octets fit, and a peer's buffer of one frame stays small.
 DEFAULT_MAX_FRAME_SIZE: Final = 16384
 
-_FRAME_HEADER: Final = struct.Struct(">IBBH")
+# Size, data offset (in words of four octets), type and channel.
+FRAME_HEADER: Final = struct.Struct(">IBBH")
 
-EMPTY_FRAME: Final = _FRAME_HEADER.pack(HEADER_LENGTH, 2, FRAME_TYPE_AMQP, 0)
+EMPTY_FRAME: Final = FRAME_HEADER.pack(HEADER_LENGTH, 2, FRAME_TYPE_AMQP, 0)
 
 
 def encode_frame(channel: int, body: bytes, frame_type: int = FRAME_TYPE_AMQP) -> bytes:
     """A whole frame around an encoded performative (with its payload, if it has one)."""
-    return _FRAME_HEADER.pack(HEADER_LENGTH + len(body), 2, frame_type, channel) + body
-
-
-def unpack_frame_header(buf: bytes, pos: int) -> tuple[int, int, int, int]:
-    """Return size, data offset (in words of four octets), type and channel of the frame that starts at `pos`."""
-    size, data_offset, frame_type, channel = _FRAME_HEADER.unpack_from(buf, pos)
-    return size, data_offset, frame_type, channel
+    return FRAME_HEADER.pack(HEADER_LENGTH + len(body), 2, frame_type, channel) + body
 
 
 def describe_header(data: bytes) -> str:

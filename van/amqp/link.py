@@ -35,22 +35,35 @@ MAX_WRITTEN_FRAME: Final = 65536
 # How many octets one link may write before the next ready link of its connection has its turn.
 LINK_QUANTUM: Final = 32768
 
+# Texts for a peer's operator are cut here, in octets: an error has to fit into the smallest frame of all (512).
+MAX_DESCRIPTION: Final = 256
+
 NO_LIMIT: Final = 0xFFFFFFFFFFFFFFFF
+
+
+def wire_error(error: AmqpError | None) -> Error | None:
+    """The `error` field for a peer, of a size that always fits."""
+    if error is None:
+        return None
+    description = error.description.encode(errors="replace")[:MAX_DESCRIPTION].decode(errors="ignore")
+    return Error(condition=error.condition, description=description or None)
 
 
 class Link:
     """What both roles have in common.
 
     `local_attached` and `remote_attached` tell which Attach has been written and received; `detach_sent` and
-    `detach_received` the same of Detach. `remote` is the peer's Attach.
+    `detach_received` the same of Detach. `remote` is the peer's Attach. `failure` is the peer's error for which the link
+    is detached from here, `flow_pending` says that a Flow waits to be written.
     """
 
     __slots__ = (
-        "attach_answered",
         "delivery_count",
         "detach_received",
         "detach_sent",
         "drain",
+        "failure",
+        "flow_pending",
         "handle",
         "link_credit",
         "local",
@@ -81,6 +94,8 @@ class Link:
         self.delivery_count = 0
         self.link_credit = 0
         self.drain = False
+        self.failure: AmqpError | None = None
+        self.flow_pending = False
         self.snd_settle_mode = SND_MIXED
         self.rcv_settle_mode = RCV_FIRST
         self.max_message_size = NO_LIMIT
@@ -93,7 +108,8 @@ class Link:
     def attach(self, attach: Attach) -> None:
         """Write our Attach: the first, or the answer to the peer's. Name, handle and role are filled in here.
 
-        Raises `AmqpSessionError` when there is no free handle.
+        Raises `AmqpSessionError` when there is no free handle. A link whose peer has already made an error is detached
+        again at once.
         """
         session = self.session
         self.handle = session.allocate_handle(self)
@@ -110,15 +126,24 @@ class Link:
             self.rcv_settle_mode = attach.rcv_settle_mode
         self._on_local_attach(attach)
         session.write_control(attach.encode())
+        if self.failure is not None:
+            self.detach(self.failure)
 
     def detach(self, error: AmqpError | None = None, closed: bool = True) -> None:
         """Write a Detach (2.6.6), with `error` for the peer. Does nothing on a link that is already detached."""
         if self.detach_sent or not self.local_attached:
             return
         self.detach_sent = True
-        wire_error = Error(condition=error.condition, description=error.description or None) if error else None
-        self.session.write_control(Detach(handle=self.handle, closed=closed, error=wire_error).encode())
+        self.session.write_control(Detach(handle=self.handle, closed=closed, error=wire_error(error)).encode())
         self.session.detach_written(self)
+
+    def announce(self) -> None:
+        """Have a Flow with this link's state written."""
+        if not self.flow_pending:
+            self.flow_pending = True
+            session = self.session
+            session.flows.append(self)
+            session.mark()
 
     def _on_local_attach(self, attach: Attach) -> None:
         raise NotImplementedError
@@ -154,10 +179,9 @@ class ReceiverLink(Link):
     """The receiving end: it grants credit, and hands deliveries to `sink`.
 
     `current` is a delivery whose end has not arrived. `available` is what the sender last said it has waiting.
-    `settles_second` is set where the sender wants to settle after us (rcv-settle-mode second).
     """
 
-    __slots__ = ("available", "current", "current_size", "flow_pending", "sink")
+    __slots__ = ("available", "current", "current_size", "sink")
 
     role = ROLE_RECEIVER
 
@@ -167,7 +191,6 @@ class ReceiverLink(Link):
         self.current: Delivery | None = None
         self.current_size = 0
         self.available = 0
-        self.flow_pending = False
 
     def _on_local_attach(self, attach: Attach) -> None:
         if attach.max_message_size:
@@ -190,14 +213,6 @@ class ReceiverLink(Link):
         """Ask the sender to use its credit up or to give it back (2.6.7); ends when `link_credit` is 0."""
         self.drain = True
         self.announce()
-
-    def announce(self) -> None:
-        """Have a Flow with this link's state written."""
-        if not self.flow_pending:
-            self.flow_pending = True
-            session = self.session
-            session.flows.append(self)
-            session.mark()
 
     def settle(self, delivery: Delivery, state: object) -> None:
         """Settle a delivery with its outcome (None for none); coalesced with its neighbours when it is written."""
@@ -316,6 +331,8 @@ class SenderLink(Link):
         # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
         self._fast = struct.Struct(f">I{len(self._prefix)}sI2sI2s")
         self._max_payload = min(session.connection.remote_max_frame_size, MAX_WRITTEN_FRAME) - TRANSFER_OVERHEAD
+        if self.drain:
+            self.ready()  # the peer asked before this Attach
 
     def on_attach(self, attach: Attach) -> None:
         self.remote = attach
@@ -342,18 +359,13 @@ class SenderLink(Link):
             if delivery_count < 0:
                 attach = self.local
                 delivery_count = (attach.initial_delivery_count or 0) if attach is not None else 0
-            self.link_credit = max(0, serial_distance(self.delivery_count, serial_add(delivery_count, link_credit)))
+            self.link_credit = max(0, link_credit - serial_distance(delivery_count, self.delivery_count))
         self.drain = drain
         if echo and self.local_attached:
             self.announce()
         self.source.credit_changed(self)
         if drain or self._current is not None or self.source.undelivered:
             self.ready()
-
-    def announce(self) -> None:
-        """Have a Flow with this link's state written."""
-        self.session.flows.append(self)
-        self.session.mark()
 
     def update(self, delivery: Delivery, state: object, settled: bool) -> None:
         """Say something of a delivery that we sent (2.7.6, role sender); with `settled`, forget it."""

@@ -27,9 +27,10 @@ from van.amqp.hot import (
     encode_disposition,
     encode_flow,
 )
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link, ReceiverLink, SenderLink, wire_error
 from van.amqp.performatives import (
     ROLE_RECEIVER,
+    ROLE_SENDER,
     Attach,
     Begin,
     Detach,
@@ -87,9 +88,12 @@ class Session(Holder):
 
     __slots__ = (
         "_first",
+        "_first_outgoing_id",
+        "_flow_due",
         "_last",
         "_ranges",
         "_state",
+        "_updates",
         "_used_handles",
         "connection",
         "end_received",
@@ -148,6 +152,11 @@ class Session(Holder):
         self.starved: list[SenderLink] = []
         self.marked = False
         self._used_handles = 0
+        # Our first transfer-id, and whether the peer waits for a Flow of the session.
+        self._first_outgoing_id = 0
+        self._flow_due = False
+        # States named without settling, by role and delivery-id: only the last of each is worth writing.
+        self._updates: dict[tuple[bool, int], object] = {}
         self._ranges: list[tuple[int, int, bool, bool, object]] = []
         self._first = -1
         self._last = -1
@@ -156,12 +165,15 @@ class Session(Holder):
     # -- verbs ---------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Write our Begin: the first, or the answer to the peer's (2.5.1).
+        """Write our Begin: the first, or the answer to the peer's (2.5.1). Does nothing where that has been done.
 
         Raises `AmqpSessionError` when there is no room for a session's window; the session then begins and ends.
         """
+        if self.local_begun:
+            return
         connection = self.connection
         connection.allocate_channel(self)
+        self._first_outgoing_id = self.next_outgoing_id
         window = connection.window_policy.begin(self)
         self.incoming_window = self.window = window
         self.renew_at = window // 2
@@ -174,6 +186,8 @@ class Session(Holder):
             handle_max=self.handle_max,
         )
         self.write_control(begin.encode())
+        if self._flow_due:
+            self.mark()
         if window <= 0:
             error = AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for another session's window")
             self.end(error)
@@ -191,8 +205,7 @@ class Session(Holder):
         """Write an End (2.5.3), with `error` for the peer."""
         if self.end_sent or not self.local_begun:
             return
-        wire_error = Error(condition=error.condition, description=error.description or None) if error else None
-        self.write_control(End(error=wire_error).encode())
+        self.write_control(End(error=wire_error(error)).encode())
         self.end_sent = True
         if self.end_received:
             self.connection.session_over(self)
@@ -220,7 +233,9 @@ class Session(Holder):
             self._free(link)
 
     def write_control(self, body: bytes) -> None:
-        """Queue a performative behind everything that was said before it."""
+        """Queue a performative behind everything that was said before it; on an ended session nothing is said any more."""
+        if self.end_sent:
+            return
         if self.marked:
             self._flush_range()
             self.connection.flush_session(self)
@@ -252,8 +267,7 @@ class Session(Holder):
     def update(self, delivery: Delivery, state: object) -> None:
         """Name the state of an incoming delivery without settling it."""
         if delivery.delivery_id in self.unsettled_in:
-            self._flush_range()
-            self._ranges.append((delivery.delivery_id, delivery.delivery_id, ROLE_RECEIVER, False, state))
+            self._updates[ROLE_RECEIVER, delivery.delivery_id] = state
             self.mark()
 
     def update_outgoing(self, delivery: Delivery, state: object, settled: bool) -> None:
@@ -262,8 +276,9 @@ class Session(Holder):
             return
         if settled:
             del self.unsettled_out[delivery.out_id]
-        self._flush_range()
-        self._ranges.append((delivery.out_id, delivery.out_id, not ROLE_RECEIVER, settled, state))
+            self._ranges.append((delivery.out_id, delivery.out_id, ROLE_SENDER, True, state))
+        else:
+            self._updates[ROLE_SENDER, delivery.out_id] = state
         self.mark()
 
     def forget_incoming(self, delivery: Delivery) -> None:
@@ -281,26 +296,31 @@ class Session(Holder):
     def write_pending(self, out: list[bytes | memoryview]) -> None:
         """Append the dispositions and flows that wait, and renew the window where it has run low."""
         self.marked = False
-        if self.end_sent or not self.local_begun:
+        if self.end_sent or not self.local_begun or self.connection.close_sent:
+            self._updates.clear()
             self._ranges.clear()
             self.flows.clear()
             self._first = -1
             return
         channel = self.local_channel
+        if self._updates:
+            for (role, delivery_id), state in self._updates.items():
+                out.append(self._disposition(role, delivery_id, delivery_id, False, state))
+            self._updates.clear()
         self._flush_range()
         for first, last, role, settled, state in self._ranges:
-            octets = _encode_state(state, self.connection.remote_max_frame_size - DISPOSITION_OVERHEAD)
-            out.append(encode_disposition(channel, role, first, last, settled, octets))
+            out.append(self._disposition(role, first, last, settled, state))
         self._ranges.clear()
-        renewed = False
-        if self.incoming_window <= self.renew_at:
-            renewed = self._renew()
+        renewed = self._flow_due
+        self._flow_due = False
+        if self.incoming_window <= self.renew_at and self._renew():
+            renewed = True
         for link in self.flows:
+            link.flow_pending = False
             if link.detach_sent or not link.local_attached:
                 continue
             available = -1
             if isinstance(link, ReceiverLink):
-                link.flow_pending = False
                 # Before the peer's Attach its delivery-count is unknown (2.7.4).
                 delivery_count = link.delivery_count if link.remote_attached else -1
             else:
@@ -325,6 +345,10 @@ class Session(Holder):
         self.flows.clear()
         if renewed:
             out.append(self._session_flow())
+
+    def _disposition(self, role: bool, first: int, last: int, settled: bool, state: object) -> bytes:
+        octets = _encode_state(state, self.connection.remote_max_frame_size - DISPOSITION_OVERHEAD)
+        return encode_disposition(self.local_channel, role, first, last, settled, octets)
 
     def _session_flow(self) -> bytes:
         return encode_flow(
@@ -394,10 +418,8 @@ class Session(Holder):
         if link.current is None:
             credit = link.link_credit - 1
             if credit < 0:
-                link.detach(
-                    AmqpLinkError(ErrorCondition.TRANSFER_LIMIT_EXCEEDED, f"link {link.name!r} has no credit"), closed=True
-                )
-                self.connection.link_failed(link)
+                error = AmqpLinkError(ErrorCondition.TRANSFER_LIMIT_EXCEEDED, f"link {link.name!r} has no credit")
+                self.connection.fail_link(link, error)
                 return
             if tag is None or delivery_id < 0 or len(tag) > MAX_TAG_LENGTH or delivery_id in self.unsettled_in:
                 self._refuse_first_frame(link, delivery_id, tag)
@@ -405,7 +427,7 @@ class Session(Holder):
             link.link_credit = credit
             link.delivery_count = (link.delivery_count + 1) & MASK
             if size > link.max_message_size:
-                self._fail(link, link.too_large())
+                self.connection.fail_link(link, link.too_large())
                 return
             delivery = Delivery(link, delivery_id, tag, buf[payload_pos:end], flags & SETTLED != 0, self)
             self.held += size
@@ -429,7 +451,7 @@ class Session(Holder):
                     buf[payload_pos:end],
                 )
             except AmqpLinkError as error:
-                self._fail(link, error)
+                self.connection.fail_link(link, error)
 
     def on_disposition(self, buf: bytes, pos: int, end: int) -> None:
         """Take a Disposition frame (2.7.6)."""
@@ -439,8 +461,7 @@ class Session(Holder):
             state = ACCEPTED
         elif code == STATE_RARE:
             disposition, _ = decode_performative(buf, pos, end)
-            if not isinstance(disposition, Disposition):  # pragma: no cover - the caller looked at the descriptor
-                raise AmqpConnectionError(ErrorCondition.DECODE_ERROR, "not a disposition")
+            assert isinstance(disposition, Disposition)
             role = disposition.role
             first = disposition.first
             last = disposition.last if disposition.last is not None else first
@@ -492,19 +513,19 @@ class Session(Holder):
         next_incoming_id, incoming_window, _, _, handle, delivery_count, link_credit, available, drain, echo = fields
         if next_incoming_id < 0:
             # The peer had not seen our Begin: it counts from our initial id (2.5.6).
-            next_incoming_id = 0
-        before = self.remote_incoming_window
-        self.remote_incoming_window = max(
-            0, serial_distance(self.next_outgoing_id, (next_incoming_id + incoming_window) & MASK)
-        ) if incoming_window < 0x80000000 else incoming_window
-        if before <= 0 < self.remote_incoming_window and self.starved:
+            next_incoming_id = self._first_outgoing_id
+        # 2.5.6: what was under way when the peer wrote this is used up already.
+        window = incoming_window - serial_distance(next_incoming_id, self.next_outgoing_id)
+        self.remote_incoming_window = window if window > 0 else 0
+        if window > 0 and self.starved:
             starved = self.starved
             self.starved = []
             for sender in starved:
-                sender.ready()
+                self.connection.link_ready(sender)
         if handle < 0:
             if echo:
-                self._write_now(self._session_flow())
+                self._flow_due = True
+                self.mark()
             return
         link = self.remote_handles.get(handle)
         if link is None:
@@ -569,11 +590,8 @@ class Session(Holder):
         if delivery_id in self.unsettled_in:
             raise AmqpSessionError(ErrorCondition.INVALID_FIELD, f"delivery-id {delivery_id} is still unsettled")
         what = "delivery-id" if delivery_id < 0 else "delivery-tag" if tag is None else "delivery-tag of at most 32 octets"
-        self._fail(link, AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the first transfer of a delivery needs a {what}"))
-
-    def _fail(self, link: ReceiverLink, error: AmqpLinkError) -> None:
-        link.detach(error)
-        self.connection.link_failed(link)
+        error = AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the first transfer of a delivery needs a {what}")
+        self.connection.fail_link(link, error)
 
     def _decode_rare_transfer(self, buf: bytes, pos: int, end: int) -> tuple[int, int, bytes | None, int, int, int]:
         transfer, payload_pos = decode_performative(buf, pos, end)
