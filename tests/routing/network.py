@@ -358,6 +358,19 @@ class Client:
         """Octets that the router has written and the client has not read."""
         return self._to_client_size
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would move something."""
+        to_router = self.writing and (self.connection.touched or (bool(self._to_router) and not self.adaptor.closed))
+        return to_router or (self.reading and self._to_client_size > 0)
+
+    def pull(self) -> bytes:
+        """Take what the client would write next, instead of moving it."""
+        self._pull()
+        data = b"".join(self._to_router)
+        self._to_router.clear()
+        return data
+
     # -- wires ---------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
@@ -481,8 +494,7 @@ class Network:
                 if client.step():
                     moving = True
             self.router.wake_touched()
-            if any(client.connection.touched and client.writing for client in self.clients):
-                moving = True
+            moving = moving or any(client.has_work for client in self.clients)
 
     def drift(self, steps: int) -> None:
         """Move some pieces of some clients, as the seed has it: much is left in the wires."""
