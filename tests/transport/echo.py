@@ -6,24 +6,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from van.routing.adaptor import Adaptor
 from van.transport.info import ConnectionInfo
 
 
 class EchoAdaptor(Adaptor):
-    def __init__(self, info: ConnectionInfo, *, greeting: bytes = b"", opened: bool = False) -> None:
+    def __init__(self, info: ConnectionInfo, touched: set[EchoAdaptor]) -> None:
         super().__init__()
         self.info = info
-        self.opened = opened
-        self.received = b""
         self.lost = 0
-        self.eof = False
-        self._out = [greeting] if greeting else []
+        self._touched = touched
+        self._out: list[bytes | memoryview] = []
 
     def receive_data(self, data: bytes, now: float) -> None:
-        self.received += data
+        self._touched.add(self)
         if data == b"!crash":
             raise RuntimeError("planted fault")
         if data == b"!close":
@@ -32,13 +29,13 @@ class EchoAdaptor(Adaptor):
             self.opened = True
             self._out.append(b"opened")
         else:
-            self._out.append(bytes(data))
+            self._out.append(data)
 
     def receive_eof(self, now: float) -> None:
-        self.eof = True
+        self._touched.add(self)
         self.closed = True
 
-    def data_to_send(self, limit: int) -> list[bytes]:
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
         chunks, self._out = self._out, []
         return chunks
 
@@ -58,20 +55,17 @@ class EchoAdaptor(Adaptor):
 
 
 class Endpoints:
-    """A `make_adaptor` that remembers what it made."""
+    """A `make_adaptor` that remembers what it made, and the `wake_touched` that belongs to it."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self) -> None:
         self.made: list[EchoAdaptor] = []
-        self._options = options
+        self._touched: set[EchoAdaptor] = set()
 
     def __call__(self, info: ConnectionInfo) -> EchoAdaptor:
-        adaptor = EchoAdaptor(info, **self._options)  # type: ignore[arg-type]
+        adaptor = EchoAdaptor(info, self._touched)
         self.made.append(adaptor)
         return adaptor
 
-
-def wake_nobody() -> None:
-    """These adaptors touch no other."""
-
-
-Wake = Callable[[], None]
+    def wake_touched(self) -> None:
+        while self._touched:
+            self._touched.pop().on_wake()

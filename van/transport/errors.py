@@ -33,7 +33,8 @@ class TransportError(Exception):
 def os_reason(error: OSError) -> str:
     """What the operating system says, in its words, without numbers and addresses: `connection refused`."""
     text = error.strerror or str(error) or type(error).__name__
-    if not isinstance(error, socket.gaierror) and error.errno in errno.errorcode:
+    code = error.errno
+    if code is not None and code in errno.errorcode and not isinstance(error, socket.gaierror):
         # Libraries put the address into `strerror`; whoever reports names it already.
-        text = os.strerror(error.errno)
+        text = os.strerror(code)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

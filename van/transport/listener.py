@@ -25,9 +25,9 @@ from van.transport.errors import TransportError, os_reason
 from van.transport.info import ConnectionInfo
 from van.transport.limits import ConnectionLimit, Repeated
 from van.transport.sniff import HTTP_ANSWER, mistaken, peek, spoken
-from van.transport.tcp import bind_tcp, keep_alive, local_text, peer_text
+from van.transport.tcp import address_text, bind_tcp, keep_alive, local_text, peer_text
 from van.transport.tls import ClientCertificates, TlsCredentials, accept_tls, describe_tls
-from van.transport.url import Url, bracketed
+from van.transport.url import Url
 from van.transport.websocket import accept_websocket
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ REPEAT_SECONDS = 5.0
 class _Connection:
     """One accepted connection, from accept to end."""
 
-    __slots__ = ("adaptor", "deadline", "late", "peer", "scope", "stage")
+    __slots__ = ("adaptor", "deadline", "peer", "scope", "stage")
 
     def __init__(self, peer: str, deadline: float) -> None:
         self.peer = peer
@@ -54,11 +54,12 @@ class _Connection:
         self.scope = trio.CancelScope()
         self.stage = "the first octet"
         self.adaptor: Adaptor | None = None
-        self.late = False
 
 
 class Listener:
-    """One listening URL. `await bind()`, then `await serve()`; with port 0 `port` tells the real one after `bind`.
+    """One listening URL. `await bind()`, then `await serve()`.
+
+    After `bind`, `port` is the real one where the URL has port 0, and `addresses` are the bound `host:port`s.
 
     `make_adaptor(info)` makes the endpoint of one connection, `wake_touched` is handed to the driver. `credentials` are
     needed for `amqps` and `wss`; a listener that offers EXTERNAL gives `ClientCertificates.REQUIRED`.
@@ -84,6 +85,7 @@ class Listener:
         self.url = url
         self.name = name or str(url)
         self.port = url.port
+        self.addresses: list[str] = []
         self.limit = ConnectionLimit(max_connections)
         self.accepted = 0
         self.refused = 0
@@ -107,12 +109,6 @@ class Listener:
         self._refusals = Repeated(REPEAT_SECONDS)
 
     @property
-    def addresses(self) -> list[str]:
-        """The bound `host:port`s."""
-        names = [listener.socket.getsockname() for listener in self._sockets]
-        return [f"{bracketed(str(name[0]))}:{name[1]}" for name in names]
-
-    @property
     def connections(self) -> int:
         """How many connections there are now, those in a handshake included."""
         return len(self._connections)
@@ -126,6 +122,7 @@ class Listener:
             self._context()
         self._sockets = await bind_tcp(self.url.host, self.url.port)
         self.port = self._sockets[0].socket.getsockname()[1]
+        self.addresses = [address_text(listening.socket.getsockname()) for listening in self._sockets]
 
     async def serve(self, *, task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop_accepting` was called and the last connection has ended, or until `stop_serving`."""
@@ -165,6 +162,7 @@ class Listener:
                 connection.adaptor.on_wake()
 
     def _unbind(self) -> None:
+        self.addresses = []
         for listening in self._sockets:
             listening.socket.close()
 
@@ -238,13 +236,6 @@ class Listener:
             self.limit.release()
             self._router_limit.release()
             await trio.aclose_forcefully(tcp)
-        if connection.late:
-            self.refused += 1
-            self._logger.warning(
-                "connection cut",
-                peer=connection.peer,
-                reason=f"not open within {self._handshake_timeout:g} s; still waiting for {connection.stage}",
-            )
 
     async def _shake_hands(self, connection: _Connection, tcp: trio.SocketStream) -> None:
         keep_alive(tcp)
@@ -309,7 +300,12 @@ class Listener:
                     break
                 del self._handshaking[connection]
                 if connection.adaptor is None or not connection.adaptor.opened:
-                    connection.late = True
+                    self.refused += 1
+                    self._logger.warning(
+                        "connection cut",
+                        peer=connection.peer,
+                        reason=f"not open within {self._handshake_timeout:g} s; still waiting for {connection.stage}",
+                    )
                     connection.scope.cancel()
 
 
