@@ -227,7 +227,7 @@ class Endpoint:
 
     def take(self, limit: int = 65536) -> bytes:
         """Everything that is to be written now."""
-        written = []
+        written: list[bytes | memoryview] = []
         for _ in range(MAX_TURNS):
             chunks = self.connection.data_to_send(limit)
             if not chunks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.amqp.pair import Endpoint, Pair, opened
-from tests.amqp.peer import Peer, begin, condition, flow, open_, receiver_from, sender_to, sending, transfer
+from tests.amqp.peer import Peer, begin, condition, flow, open_, receiver_from, sender_to, transfer
 from van.amqp.connection import CLOSE_TIMEOUT
 from van.amqp.delivery_state import Error
 from van.amqp.errors import AmqpError, ErrorCondition
@@ -115,7 +115,7 @@ def test_a_peer_that_does_not_answer_our_close_is_cut_off() -> None:
     connection = peer.engine.connection
     assert connection.next_deadline() == CLOSE_TIMEOUT
     peer.engine.deadline(CLOSE_TIMEOUT - 0.1)
-    assert not connection.closed
+    assert peer.engine.connection.closed is False
     peer.engine.deadline(CLOSE_TIMEOUT)
     assert connection.closed
     peer.engine.deadline(CLOSE_TIMEOUT + 1)
@@ -206,5 +206,3 @@ def test_a_flow_after_close_writes_nothing() -> None:
     peer.engine.connection.close()
     peer.engine.sinks["link"].link.grant(1)
     assert [body for body in peer.take() if isinstance(body, Flow)] == []
-    assert condition(Close()) == ""
-    assert sending().role is False

@@ -9,7 +9,7 @@ from tests.amqp.peer import Peer, begin, condition, flow, open_, receiving, send
 from van.amqp.errors import ErrorCondition
 from van.amqp.events import ConnectionClosed, ConnectionOpened
 from van.amqp.framing import AMQP_HEADER
-from van.amqp.performatives import Attach, Begin, Close, Detach, End, Flow, Open
+from van.amqp.performatives import Attach, Begin, Close, End, Open
 
 
 def test_everything_up_to_close_may_come_before_any_answer(octets: bool) -> None:

@@ -175,7 +175,9 @@ def test_without_room_an_error_in_the_same_batch_is_no_second_answer() -> None:
     assert [type(body) for body in peer.take()] == [Begin, End]
 
 
-@pytest.mark.parametrize("frame", [sending(), flow(), transfer(0), Disposition(role=True, first=0), Detach(handle=0), End()])
+@pytest.mark.parametrize(
+    "frame", [sending(), flow(), transfer(0), Disposition(role=True, first=0), Detach(handle=0), End()]
+)
 def test_a_frame_on_a_channel_without_session_closes_the_connection(frame: Attach, octets: bool) -> None:
     peer = Peer(octets=octets).open().begin(0)
     peer.send(frame, channel=1)

@@ -13,7 +13,14 @@ from math import inf
 from typing import Final
 
 from van.amqp.composite import Composite, decode_composite
-from van.amqp.errors import AmqpConnectionError, AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition, FramingError
+from van.amqp.errors import (
+    AmqpConnectionError,
+    AmqpError,
+    AmqpLinkError,
+    AmqpSessionError,
+    ErrorCondition,
+    FramingError,
+)
 from van.amqp.events import (
     ConnectionClosed,
     ConnectionOpened,
@@ -44,6 +51,7 @@ from van.amqp.performatives import (
     Detach,
     Disposition,
     End,
+    Error,
     Flow,
     Open,
     Transfer,
@@ -58,10 +66,10 @@ DEFAULT_CHANNEL_MAX: Final = 255
 CLOSE_TIMEOUT: Final = 5.0
 # The peer is told half of our idle time-out (2.4.5), so that one lost heartbeat does no harm.
 IDLE_MARGIN: Final = 2
-# A shorter idle time-out than this, in milliseconds, is refused (2.4.5 lets us): keeping it would be all work and no use.
+# A shorter idle time-out than this, in milliseconds, is refused (2.4.5 lets us): keeping it would be all work.
 MIN_REMOTE_IDLE_TIMEOUT: Final = 100
 # Octets of answers (Begin, Attach, Detach, End and so on) that wait for a peer which asks and does not read. A thousand
-# links attached at once need a third of a mebibyte; beyond this the stream is cut, for no Close would get through either.
+# links attached at once need a third of a mebibyte; beyond this the stream is cut, for no Close would get through.
 MAX_PENDING_CONTROL: Final = 4 * 1024 * 1024
 # We look this often within the peer's idle time-out whether something was written; two looks apart is still in time.
 HEARTBEATS: Final = 3
@@ -95,7 +103,7 @@ _TRANSFER: Final = Transfer.DESCRIPTOR
 _DISPOSITION: Final = Disposition.DESCRIPTOR
 _FLOW: Final = Flow.DESCRIPTOR
 _OPENED: Final = Receiving.OPENED
-_unpack_header: Final = FRAME_HEADER.unpack_from
+_unpack_header: Final[Callable[[bytes, int], tuple[int, int, int, int]]] = FRAME_HEADER.unpack_from
 
 
 def _ignore() -> None:
@@ -105,10 +113,10 @@ def _ignore() -> None:
 class Connection:
     """One AMQP connection endpoint, without I/O.
 
-    container_id: ours. sasl: a `SaslServer` makes this the accepting side, a `SaslClient` the side that begins; with None
-    `accepting` says which. sasl_required: an accepting side refuses a bare AMQP header. idle_timeout: seconds without a
-    frame after which the peer is taken for dead; 0 for never. max_frame_size: octets. on_touched is called when there may
-    be something to write and was not before.
+    container_id: ours. sasl: a `SaslServer` makes this the accepting side, a `SaslClient` the side that begins; with
+    None `accepting` says which. sasl_required: an accepting side refuses a bare AMQP header. idle_timeout: seconds
+    without a frame after which the peer is taken for dead; 0 for never. max_frame_size: octets. on_touched is called
+    when there may be something to write and was not before.
     """
 
     def __init__(
@@ -360,7 +368,7 @@ class Connection:
             if self.receiving is Receiving.HEADER or self.receiving is Receiving.AMQP_HEADER:
                 self._receive_header(data[pos : pos + HEADER_LENGTH])
                 return HEADER_LENGTH
-            size, data_offset, frame_type, channel = _unpack_header(data, pos)
+            size, data_offset, frame_type, _ = _unpack_header(data, pos)
             expected = FRAME_TYPE_SASL if self.receiving is Receiving.SASL else FRAME_TYPE_AMQP
             # 2.4.1: before Open nothing is negotiated, so our own limit holds; SASL frames have the smallest (5.3.1).
             limit = MIN_MAX_FRAME_SIZE if expected == FRAME_TYPE_SASL else max(self.max_frame_size, MIN_MAX_FRAME_SIZE)
@@ -421,9 +429,8 @@ class Connection:
         if not sasl.done:
             return
         if not sasl.succeeded:
-            self._events.append(
-                ConnectionClosed(not self.accepting, ErrorCondition.UNAUTHORIZED_ACCESS, sasl.error or "authentication failed")
-            )
+            reason = sasl.error or "authentication failed"
+            self._events.append(ConnectionClosed(not self.accepting, ErrorCondition.UNAUTHORIZED_ACCESS, reason))
             self._end()
             return
         self.receiving = Receiving.AMQP_HEADER
@@ -455,7 +462,7 @@ class Connection:
             if open_.idle_time_out < MIN_REMOTE_IDLE_TIMEOUT:
                 raise AmqpConnectionError(
                     ErrorCondition.RESOURCE_LIMIT_EXCEEDED,
-                    f"an idle-time-out of {open_.idle_time_out} ms cannot be kept, at least {MIN_REMOTE_IDLE_TIMEOUT} can",
+                    f"an idle-time-out of {open_.idle_time_out} ms is too short, {MIN_REMOTE_IDLE_TIMEOUT} can be kept",
                 )
             self._heartbeat_interval = open_.idle_time_out / 1000 / HEARTBEATS
             self._next_heartbeat = self._now + self._heartbeat_interval
@@ -472,9 +479,7 @@ class Connection:
             assert isinstance(performative, Close)
             self.receiving = Receiving.CLOSED
             self._flowing = False
-            error = performative.error
-            condition = str(error.condition) if error is not None else ""
-            self._events.append(ConnectionClosed(True, condition, (error.description or "") if error is not None else ""))
+            self._events.append(ConnectionClosed(True, *_reason(performative.error)))
             if self.close_sent:
                 self._end()
             return
@@ -492,10 +497,7 @@ class Connection:
             if session.end_sent:
                 self.session_over(session)
             else:
-                error = performative.error
-                condition = str(error.condition) if error is not None else ""
-                description = (error.description or "") if error is not None else ""
-                self._events.append(SessionEnded(session, condition, description))
+                self._events.append(SessionEnded(session, *_reason(performative.error)))
             return
         if session.end_sent:
             return
@@ -584,7 +586,7 @@ class Connection:
             self._touch()
 
     def write_frame(self, channel: int, body: bytes) -> None:
-        """Queue a frame around a performative. One that the peer cannot take (its max-frame-size) ends the connection."""
+        """Queue a frame around a performative; one beyond the peer's max-frame-size ends the connection instead."""
         if len(body) + HEADER_LENGTH > self.remote_max_frame_size and self.remote_open is not None:
             self._fail(
                 AmqpConnectionError(
@@ -768,6 +770,11 @@ class Connection:
         self._close_deadline = inf
         self._partial.clear()
         self._touch()
+
+
+def _reason(error: Error | None) -> tuple[str, str]:
+    """Condition and description of an error that a peer sent, empty for none."""
+    return (str(error.condition), error.description or "") if error is not None else ("", "")
 
 
 def _is_close(data: bytes, body: int, stop: int) -> bool:

@@ -29,8 +29,8 @@ class Delivery:
     goes out by (`sender` is None until its first frame is written). `payload` is the whole payload of a delivery of one
     frame; of any other, `chunks` holds what has arrived and has not been written yet, and `more` says whether the end
     is still missing. `settled` means pre-settled by its sender. `state` is the last delivery state that the receiving
-    side named. `target` is set for deliveries of several
-    frames: whom they were handed to, None before that. `origin` belongs to whoever routed or sent it and is told its outcome. `holder` counts its octets.
+    side named. `target` is set for deliveries of several frames: whom they were handed to, None before that. `origin`
+    belongs to whoever routed or sent it and is told its outcome. `holder` counts its octets.
     """
 
     __slots__ = (
@@ -54,7 +54,13 @@ class Delivery:
     out_id: int
 
     def __init__(
-        self, receiver: ReceiverLink | None, delivery_id: int, delivery_tag: bytes, payload: bytes, settled: bool, holder: Holder
+        self,
+        receiver: ReceiverLink | None,
+        delivery_id: int,
+        delivery_tag: bytes,
+        payload: bytes,
+        settled: bool,
+        holder: Holder,
     ) -> None:
         self.receiver = receiver
         self.delivery_id = delivery_id
@@ -77,7 +83,7 @@ class Delivery:
 
 
 class DeliveryOrigin:
-    """Where an outgoing delivery came from: told once what became of it, and before that of states without settlement."""
+    """Where an outgoing delivery came from: told of states without settlement, and once what became of it."""
 
     __slots__ = ()
 

@@ -33,8 +33,8 @@ def encode_frame(channel: int, body: bytes, frame_type: int = FRAME_TYPE_AMQP) -
 
 
 def describe_header(data: bytes) -> str:
-    """Say in words what a peer that did not send an AMQP header seems to speak."""
-    if data[:3] == b"\x16\x03\x01" or data[:2] == b"\x16\x03":
+    """Say in words what a peer whose first eight octets are no AMQP header seems to speak."""
+    if data[:2] == b"\x16\x03":
         return "a TLS handshake (use amqps on this side, or amqp on the other)"
     if data[:4] in (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI"):
         return "an HTTP request (use ws on this side)"
@@ -43,5 +43,5 @@ def describe_header(data: bytes) -> str:
     if data[:4] == b"AMQP":
         if data[4:8] == b"\x02\x01\x00\x00":
             return "the TLS header of AMQP (use amqps, where TLS comes first)"
-        return f"AMQP protocol id {data[4]}, version {data[5]}.{data[6]}.{data[7]}" if len(data) >= HEADER_LENGTH else "AMQP"
+        return f"AMQP protocol id {data[4]}, version {data[5]}.{data[6]}.{data[7]}"
     return f"octets {data[:8].hex(' ')}"

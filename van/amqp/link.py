@@ -53,8 +53,8 @@ class Link:
     """What both roles have in common.
 
     `local_attached` and `remote_attached` tell which Attach has been written and received; `detach_sent` and
-    `detach_received` the same of Detach. `remote` is the peer's Attach. `failure` is the peer's error for which the link
-    is detached from here, `flow_pending` says that a Flow waits to be written.
+    `detach_received` the same of Detach. `remote` is the peer's Attach. `failure` is the peer's error for which the
+    link is detached from here, `flow_pending` says that a Flow waits to be written.
     """
 
     __slots__ = (
@@ -256,7 +256,14 @@ class ReceiverLink(Link):
         self.sink.deliver(delivery)
 
     def later_frame(
-        self, delivery_id: int, tag: bytes | None, message_format: int, settled: bool, more: bool, aborted: bool, payload: bytes
+        self,
+        delivery_id: int,
+        tag: bytes | None,
+        message_format: int,
+        settled: bool,
+        more: bool,
+        aborted: bool,
+        payload: bytes,
     ) -> None:
         """Take a frame of the delivery in progress. Raises `AmqpLinkError` when it speaks of another delivery."""
         delivery = self.current
@@ -298,7 +305,8 @@ class ReceiverLink(Link):
     def too_large(self) -> AmqpLinkError:
         """The error for a delivery beyond max-message-size (2.7.3)."""
         return AmqpLinkError(
-            ErrorCondition.MESSAGE_SIZE_EXCEEDED, f"link {self.name!r} takes messages of at most {self.max_message_size} octets"
+            ErrorCondition.MESSAGE_SIZE_EXCEEDED,
+            f"link {self.name!r} takes messages of at most {self.max_message_size} octets",
         )
 
 

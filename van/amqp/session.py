@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final
 from van.amqp.codec import encode_value
 from van.amqp.delivery import Delivery, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
-from van.amqp.errors import AmqpConnectionError, AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition, FramingError
+from van.amqp.errors import (
+    AmqpError,
+    AmqpLinkError,
+    AmqpSessionError,
+    ErrorCondition,
+    FramingError,
+)
 from van.amqp.framing import MIN_MAX_FRAME_SIZE
 from van.amqp.hot import (
     ABORTED,
@@ -48,7 +54,7 @@ if TYPE_CHECKING:
 
 # What we tell peers about our own sending: nothing holds it back but their window.
 OUTGOING_WINDOW: Final = 0x7FFFFFFF
-# A session begins with this many frames of 16 KiB, and may grow to the other (`hot-path.md` of the C routers' world: 8 MiB).
+# A session begins with this many frames and may grow to the other: of 16 KiB each, 256 KiB and 8 MiB.
 INITIAL_WINDOW: Final = 16
 MAX_SESSION_FRAMES: Final = 512
 # handle-max that we announce unless told otherwise.
@@ -189,7 +195,7 @@ class Session(Holder):
         if self._flow_due:
             self.mark()
         if window <= 0:
-            error = AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for another session's window")
+            error = AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for a session's window")
             self.end(error)
             raise error
 
@@ -221,7 +227,9 @@ class Session(Holder):
             while handle in links:
                 handle += 1
         if handle > self.remote_handle_max:
-            raise AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the peer allows {self.remote_handle_max + 1} links")
+            raise AmqpSessionError(
+                ErrorCondition.RESOURCE_LIMIT_EXCEEDED, f"the peer allows {self.remote_handle_max + 1} links"
+            )
         self._used_handles = handle + 1
         links[handle] = link
         self.connection.register_link(link)
@@ -233,7 +241,7 @@ class Session(Holder):
             self._free(link)
 
     def write_control(self, body: bytes) -> None:
-        """Queue a performative behind everything that was said before it; on an ended session nothing is said any more."""
+        """Queue a performative behind everything that was said before it; nothing is said on an ended session."""
         if self.end_sent:
             return
         if self.marked:
@@ -404,12 +412,16 @@ class Session(Holder):
         self.incoming_window = window
         if window <= self.renew_at:
             if window < 0 and not self._use_slack():
-                raise AmqpSessionError(ErrorCondition.WINDOW_VIOLATION, f"transfer beyond the window of {self.window} frames")
+                raise AmqpSessionError(
+                    ErrorCondition.WINDOW_VIOLATION, f"transfer beyond the window of {self.window} frames"
+                )
             if not self.marked:
                 self.mark()
         link = self.remote_handles.get(handle)
         if link is None:
-            raise AmqpSessionError(ErrorCondition.UNATTACHED_HANDLE, f"transfer on handle {handle}, which is not attached")
+            raise AmqpSessionError(
+                ErrorCondition.UNATTACHED_HANDLE, f"transfer on handle {handle}, which is not attached"
+            )
         if type(link) is not ReceiverLink:
             raise AmqpSessionError(ErrorCondition.NOT_ALLOWED, f"transfer on handle {handle}, whose link sends to you")
         if link.detach_sent:
@@ -589,14 +601,20 @@ class Session(Holder):
     def _refuse_first_frame(self, link: ReceiverLink, delivery_id: int, tag: bytes | None) -> None:
         if delivery_id in self.unsettled_in:
             raise AmqpSessionError(ErrorCondition.INVALID_FIELD, f"delivery-id {delivery_id} is still unsettled")
-        what = "delivery-id" if delivery_id < 0 else "delivery-tag" if tag is None else "delivery-tag of at most 32 octets"
+        what = "delivery-id" if delivery_id < 0 else "delivery-tag"
+        if tag is not None and len(tag) > MAX_TAG_LENGTH:
+            what = f"delivery-tag of at most {MAX_TAG_LENGTH} octets"
         error = AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the first transfer of a delivery needs a {what}")
         self.connection.fail_link(link, error)
 
     def _decode_rare_transfer(self, buf: bytes, pos: int, end: int) -> tuple[int, int, bytes | None, int, int, int]:
         transfer, payload_pos = decode_performative(buf, pos, end)
         assert isinstance(transfer, Transfer)
-        flags = (SETTLED if transfer.settled else 0) | (MORE if transfer.more else 0) | (ABORTED if transfer.aborted else 0)
+        flags = (
+            (SETTLED if transfer.settled else 0)
+            | (MORE if transfer.more else 0)
+            | (ABORTED if transfer.aborted else 0)
+        )
         return (
             transfer.handle,
             transfer.delivery_id if transfer.delivery_id is not None else -1,
@@ -634,7 +652,7 @@ def _flow_fields(flow: Flow) -> list[int]:
 
 
 def _encode_state(state: object, limit: int) -> bytes:
-    """The octets of a state; where they would not fit into a frame, those of one that says as much without its texts."""
+    """The octets of a state; where they would not fit into a frame, those of one that says as much without texts."""
     if state is ACCEPTED:
         return b"\x00\x53\x24\x45"
     if state is None:
