@@ -1,6 +1,7 @@
 """An adaptor without a protocol, for the scenes of listeners and connectors: it sends back what it gets.
 
-`!open` opens it, `!close` closes it, `!crash` raises; everything else is echoed.
+`!open` opens it and is answered with `opened`, which opens the other side; `!close` closes it, `!crash` raises;
+`!quiet` and what `close` says are swallowed, everything else is echoed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ class EchoAdaptor(Adaptor):
         self._touched = touched
         self._out: list[bytes | memoryview] = []
 
+    def say(self, octets: bytes) -> None:
+        """Have something to send; `on_wake` sends it at once."""
+        self._out.append(octets)
+
     def receive_data(self, data: bytes, now: float) -> None:
         self._touched.add(self)
         if data == b"!crash":
@@ -28,7 +33,9 @@ class EchoAdaptor(Adaptor):
         elif data.startswith(b"!open"):
             self.opened = True
             self._out.append(b"opened")
-        else:
+        elif data == b"opened":
+            self.opened = True
+        elif not data.startswith((b"!quiet", b"close")):
             self._out.append(data)
 
     def receive_eof(self, now: float) -> None:

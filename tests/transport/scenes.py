@@ -45,10 +45,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def serving(scheme: str = "amqp", **options: Any) -> AsyncIterator[Stage]:
+async def serving(scheme: str = "amqp", *, port: int = 0, **options: Any) -> AsyncIterator[Stage]:
     logbook = Logbook()
     endpoints = Endpoints()
-    url = parse_url(f"{scheme}://127.0.0.1:0")
+    url = parse_url(f"{scheme}://127.0.0.1:{port}")
     listener = Listener(url, endpoints, endpoints.wake_touched, logbook.logger, **options)
     await listener.bind()
     async with trio.open_nursery() as nursery:

@@ -171,7 +171,7 @@ class Connector:
         if late:
             return f"{self.url}: connected, but not open within {self._handshake_timeout:g} s"
         if self._opened_at == math.inf:
-            return adaptor.reason or f"{self.url}: the peer closed the connection before it was open"
+            return f"{self.url}: {adaptor.reason or 'the peer closed the connection before it was open'}"
         return adaptor.reason or f"{self.url}: the connection was closed"
 
     def _note_open(self) -> None:

@@ -1,8 +1,8 @@
 """The one driver of connections: a reader, a writer, and a synchronous flush between them.
 
-The reader hands every batch to the adaptor and then has all touched adaptors flushed. A flush writes at once through the
-socket's descriptor; only what the socket does not take, and streams without a descriptor (TLS, WebSocket, memory), are
-left to the writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
+The reader hands every batch to the adaptor and then has all touched adaptors flushed. A flush writes at once through
+the socket's descriptor; only what the socket does not take, and streams without a descriptor (TLS, WebSocket, memory),
+are left to the writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from van.routing.adaptor import Adaptor
+from van.transport.tls import why_broken
 
 # One read, and one batch: about 500 small messages, one to two milliseconds of work.
 READ_SIZE: Final = 65536
@@ -106,8 +107,10 @@ class _Driver:
         while not self.failed:
             try:
                 data = await receive(READ_SIZE)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.failed = True
+                if not adaptor.closed and not adaptor.reason:
+                    adaptor.reason = why_broken(error)
                 data = b""
             if not data:
                 adaptor.receive_eof(current_time())
@@ -169,7 +172,7 @@ def _without(chunks: list[bytes | memoryview], size: int) -> list[bytes | memory
 async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: Callable[[], None]) -> None:
     """Drive `adaptor` over `stream` until either ends; the stream is closed and `connection_lost` called, always.
 
-    wake_touched is called after every batch and flushes all adaptors that have become able to write (`Router.wake_touched`).
+    `wake_touched` (`Router.wake_touched`) is called after every batch and flushes all adaptors that can write now.
     Exceptions of the adaptor itself pass through: they are faults of ours, for the guard of the listener or connector.
     """
     driver = _Driver(stream, adaptor, wake_touched)

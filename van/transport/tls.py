@@ -407,6 +407,16 @@ def explain(error: BaseException, peer: str = "the peer") -> str:
     return os_reason(cause)
 
 
+def why_broken(error: Exception) -> str:
+    """Why a stream of any transport broke, for the log and the state of a connector."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError | OSError):
+            return explain(cause)
+        cause = cause.__cause__
+    return str(error) or "the connection broke"
+
+
 _EXPLANATIONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{peer} sent no certificate, and one is required here (EXTERNAL)",
     "SSLV3_ALERT_BAD_CERTIFICATE": "{peer} refuses our certificate as bad",
