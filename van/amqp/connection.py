@@ -263,14 +263,32 @@ class Connection:
         self._now = now
         self._last_received = now
         self.octets_in += len(data)
-        if self._partial:
-            self._partial.append(data)
-            self._partial_size += len(data)
-            if self._partial_size < self._partial_needed:
-                return []
-            data = b"".join(self._partial)
-            self._partial.clear()
+        self._receive_frames(data, self._complete(data) if self._partial else 0)
+        events = self._events
+        if events:
+            self._events = []
+        return events
+
+    def _complete(self, data: bytes) -> int:
+        """Give the frame that began in earlier reads what it lacks, and take it. Returns where the next one begins."""
         pos = 0
+        end = len(data)
+        partial = self._partial
+        while partial and pos < end:
+            missing = self._partial_needed - self._partial_size
+            piece = data[pos : pos + missing]
+            pos += len(piece)
+            partial.append(piece)
+            self._partial_size += len(piece)
+            if len(piece) < missing:
+                break
+            frame = b"".join(partial)
+            partial.clear()
+            self._receive_frames(frame, 0)
+        return pos
+
+    def _receive_frames(self, data: bytes, pos: int) -> None:
+        """Take the frames of `data` from `pos` on, and keep what is not whole."""
         end = len(data)
         sessions = self._by_remote_channel
         max_frame_size = self.max_frame_size
@@ -320,10 +338,6 @@ class Connection:
                 self._fail(error)
         if pos < end and not self.closed:
             self._keep(data, pos, end)
-        events = self._events
-        if events:
-            self._events = []
-        return events
 
     def receive_eof(self, now: float) -> list[Event]:
         """The peer's stream has ended."""
@@ -339,9 +353,7 @@ class Connection:
         """Keep the beginning of a frame, and how much is needed until looking at it again is worth while."""
         self._partial.append(data[pos:end])
         self._partial_size = end - pos
-        self._partial_needed = HEADER_LENGTH
-        if end - pos >= HEADER_LENGTH and self.receiving is not Receiving.CLOSED:
-            self._partial_needed = _unpack_header(data, pos)[0]
+        self._partial_needed = _unpack_header(data, pos)[0] if end - pos >= HEADER_LENGTH else HEADER_LENGTH
 
     def _discard(self, data: bytes, pos: int, end: int) -> int:
         """After our Close everything but the peer's Close is thrown away (2.4.6, DISCARDING)."""
@@ -559,15 +571,20 @@ class Connection:
             self._control.clear()
             self._control_size = 0
         if self._marked:
-            marked = self._marked
-            self._marked = []
-            for session in marked:
-                session.write_pending(out)
-        if self._ready and self.receiving is _OPENED and not self.close_sent:
+            self._write_marked(out)
+        if self._ready and self._flowing:
             self._write_transfers(out, limit)
+            if self._marked:
+                self._write_marked(out)  # credit given back behind the last transfer of a drained link
         if out:
             self._written = True
         return out
+
+    def _write_marked(self, out: list[bytes | memoryview]) -> None:
+        marked = self._marked
+        self._marked = []
+        for session in marked:
+            session.write_pending(out)
 
     def _write_transfers(self, out: list[bytes | memoryview], limit: int) -> None:
         ready = self._ready
