@@ -5,6 +5,7 @@ Tries once. Trying again is the connector's business, or the client's.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,7 @@ async def open_stream(
     url: Url,
     *,
     credentials: TlsCredentials | None = None,
+    ssl_context: ssl.SSLContext | None = None,
     verify_hostname: bool = True,
     proxy: ProxyUrl | None = None,
     timeout: float = CONNECT_TIMEOUT,  # noqa: ASYNC109 - it covers the opening, not the block
@@ -37,6 +39,7 @@ async def open_stream(
     """Connect to `url` within `timeout` seconds; the stream is closed at the end of the block.
 
     `credentials` are used for `amqps` and `wss`; without them the operating system's authorities are trusted.
+    An application's own `ssl_context` is used in place of all that.
     Raises TransportError: which step failed, and why.
     """
     tcp: trio.SocketStream | None = None
@@ -55,12 +58,15 @@ async def open_stream(
             )
             if url.tls:
                 stage = "the TLS handshake"
-                used = credentials or TlsCredentials(SslProfile("default"))
-                context = used.client_context(
-                    verify_hostname=verify_hostname, alpn=("http/1.1",) if url.websocket else ()
-                )
+                context, profile = ssl_context, None
+                if context is None:
+                    used = credentials or TlsCredentials(SslProfile("default"))
+                    profile = used.profile
+                    context = used.client_context(
+                        verify_hostname=verify_hostname, alpn=("http/1.1",) if url.websocket else ()
+                    )
                 stream = secured = await connect_tls(tcp, context, url.host)
-                describe_tls(info, secured, used.profile)
+                describe_tls(info, secured, profile)
         if opening.cancelled_caught:
             raise TransportError(TransportError.TIMEOUT, f"not connected within {timeout:g} s: still at {stage}")
         if url.websocket:
