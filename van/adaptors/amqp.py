@@ -27,7 +27,7 @@ from van.amqp.performatives import Attach
 from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import MAX_SESSION_FRAMES, Session
 from van.amqp.terminus import Coordinator, Source, Target
-from van.routing.adaptor import Adaptor
+from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, Adaptor
 from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, Router
 
@@ -36,6 +36,8 @@ PRODUCT: Final = "van"
 DEFAULT_MAX_LINKS: Final = 1000
 # A Transfer may be as large as the limits of the site say: for us 0 means without limit.
 NO_MAX_MESSAGE_SIZE: Final = 0
+# From this size of a frame on reads are large: 32 of them are 256 KiB.
+LARGE_FRAME: Final = 8192
 
 Log = Callable[..., None]
 
@@ -147,9 +149,11 @@ class AmqpAdaptor(Adaptor):
 
     def receive_data(self, data: bytes, now: float) -> None:
         self.router.now = now
-        events = self.connection.receive_data(data, now)
+        connection = self.connection
+        events = connection.receive_data(data, now)
         if events:
             self._handle(events)
+        self.read_size = LARGE_READ_SIZE if connection.frame_awaited >= LARGE_FRAME else READ_SIZE
         if self.connection.closed:
             self.closed = True
 
@@ -175,6 +179,8 @@ class AmqpAdaptor(Adaptor):
             self._by_peer = False
             self._orderly = True
         self.connection.close(AmqpError(condition, description))
+        # Nothing more goes out here: what others sent to this peer is theirs again.
+        self._release_links()
         self.closed = self.connection.closed
 
     def connection_lost(self, now: float) -> None:
@@ -215,7 +221,8 @@ class AmqpAdaptor(Adaptor):
                 self._end_session(event)
             elif isinstance(event, ConnectionOpened):
                 self._open(event)
-            elif isinstance(event, ConnectionClosed):
+            else:
+                assert isinstance(event, ConnectionClosed)
                 self._close(event)
 
     def _open(self, event: ConnectionOpened) -> None:
@@ -264,7 +271,8 @@ class AmqpAdaptor(Adaptor):
                 )
             if isinstance(link, ReceiverLink):
                 self._attach_incoming(link)
-            elif isinstance(link, SenderLink):
+            else:
+                assert isinstance(link, SenderLink)
                 self._attach_outgoing(link)
         except AmqpLinkError as error:
             self._refuse(link, error)
@@ -283,7 +291,7 @@ class AmqpAdaptor(Adaptor):
             )
         if not isinstance(target, Target):
             raise AmqpLinkError(ErrorCondition.NOT_IMPLEMENTED, "a target of an unknown kind")
-        text = self._address_of(target.address, "target")
+        text = target.address or ""
         if target.dynamic:
             text = self.router.temporary_address(mobile=True)
         incoming = self.router.attach_incoming(link, text, self.settings.link_capacity)
@@ -316,7 +324,7 @@ class AmqpAdaptor(Adaptor):
         source = remote.source
         if not isinstance(source, Source):
             raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's attach needs a source")
-        text = self._address_of(source.address, "source")
+        text = source.address or ""
         if source.dynamic:
             text = self.router.temporary_address(mobile=False)
         if not text:
@@ -344,13 +352,6 @@ class AmqpAdaptor(Adaptor):
             )
         )
         self.router.started(outgoing)
-
-    def _address_of(self, address: object, what: str) -> str:
-        if address is None:
-            return ""
-        if not isinstance(address, str):
-            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, f"the {what} address has to be a string")
-        return address
 
     def _refuse(self, link: Link, error: AmqpLinkError) -> None:
         """Answer the attach without a terminus of ours, then detach: that is how a link is refused (2.6.3)."""
@@ -408,5 +409,6 @@ class AmqpAdaptor(Adaptor):
     def _release_links(self) -> None:
         for session in self.connection.sessions:
             self._release_session(session)
+        # Of sessions that are over on the wire already.
         for link in list(self.links):
             self._forget(link)

@@ -8,6 +8,12 @@ the driver (`van.transport.driver`) hands it bytes and the time, takes chunks to
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+# One read, and one batch: about 500 small messages, one to two milliseconds of work.
+READ_SIZE: Final = 65536
+# A read where large frames come: it holds few of them, so the batch is as short, and there are fewer reads.
+LARGE_READ_SIZE: Final = 131072
 
 
 def _nobody_drives() -> None:
@@ -21,6 +27,7 @@ class Adaptor:
     `closed` becomes true when nothing will follow what `data_to_send` still returns; the driver then ends the stream.
     `opened` becomes true when the peer has taken us (AMQP: its Open arrived), and stays so: listeners cut who is late,
     connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special.
+    `read_size` is how many octets at most the driver hands over at a time.
     """
 
     def __init__(self) -> None:
@@ -28,6 +35,7 @@ class Adaptor:
         self.closed = False
         self.opened = False
         self.reason = ""
+        self.read_size = READ_SIZE
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""

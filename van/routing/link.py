@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # More than this arrived without its end, and a delivery is handed on as it comes (as the peers do, their Q2 limit).
 STREAM_THRESHOLD: Final = 262144
 DEFAULT_PRIORITY: Final = 4
+# What a header says beyond this counts as this.
+HIGHEST_PRIORITY: Final = 9
 
 
 class IncomingLink(DeliverySink):
@@ -321,9 +323,9 @@ class OutgoingLink(DeliverySource):
             return self.address.priority
         chunks = delivery.chunks
         payload = delivery.payload if chunks is None else bytes(chunks[0]) if chunks else b""
-        if len(payload) > 5 and payload[2] == 0x70 and payload[5] > 1:
+        if len(payload) > 5 and payload[2] == 0x70:
             try:
-                return read_priority(payload)
+                return min(read_priority(payload), HIGHEST_PRIORITY)
             except DecodeError:
                 return DEFAULT_PRIORITY
         return DEFAULT_PRIORITY
