@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.amqp.pair import Endpoint
-from tests.amqp.peer import Peer, condition, receiver_from, sending
+from tests.amqp.peer import Peer, begin, condition, receiver_from, sending
 from van.amqp.errors import AmqpSessionError, ErrorCondition
 from van.amqp.performatives import Attach, Begin, Close, Detach, End
 
 
 def test_the_begin_says_it(octets: bool) -> None:
-    from tests.amqp.peer import begin
-
     peer = Peer(Endpoint(handle_max=9), octets=octets).open()
     peer.send(begin())
     assert peer.one(Begin).handle_max == 9

@@ -339,6 +339,11 @@ class Connection:
         if pos < end and not self.closed:
             self._keep(data, pos, end)
 
+    @property
+    def frame_awaited(self) -> int:
+        """Size in octets of the frame of which only the beginning is here; 0 between frames."""
+        return self._partial_needed if self._partial else 0
+
     def receive_eof(self, now: float) -> list[Event]:
         """The peer's stream has ended."""
         self._now = now

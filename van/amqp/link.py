@@ -339,8 +339,8 @@ class SenderLink(Link):
         # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
         self._fast = struct.Struct(f">I{len(self._prefix)}sI2sI2s")
         self._max_payload = min(session.connection.remote_max_frame_size, MAX_WRITTEN_FRAME) - TRANSFER_OVERHEAD
-        if self.drain:
-            self.ready()  # the peer asked before this Attach
+        if self.drain or self.source.undelivered:
+            self.ready()  # the peer asked before this Attach, or the source was filled
 
     def on_attach(self, attach: Attach) -> None:
         self.remote = attach
@@ -469,14 +469,16 @@ class SenderLink(Link):
 
     def blocked_by_window(self) -> bool:
         """Whether something is ready and only the session's window keeps it back."""
-        return self.session.remote_incoming_window <= 0 and (
+        return self.session.remote_incoming_window <= 0 and self.local_attached and (
             self._current is not None or (self.link_credit > 0 and len(self.source.undelivered) > 0)
         )
 
     def can_write(self) -> bool:
         """Whether `write` would make progress now."""
         session = self.session
-        if session.remote_incoming_window <= 0 or self.detach_sent or self.detach_received or session.end_sent:
+        if session.remote_incoming_window <= 0 or session.end_sent:
+            return False
+        if self.detach_sent or self.detach_received or not self.local_attached:
             return False
         current = self._current
         if current is not None:

@@ -1,0 +1,88 @@
+"""Aborted deliveries (2.6.14, 2.7.5): either side gives up in the middle, and both count the delivery as settled."""
+
+from __future__ import annotations
+
+from tests.amqp.pair import Endpoint, opened
+from tests.amqp.peer import continued, flow, receiver_from, sender_to, transfer
+from van.amqp.performatives import Transfer
+
+
+def test_an_abort_in_the_middle_is_told_and_settles(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"half", more=True), continued(b"", aborted=True), transfer(1, b"next"))
+    sink = peer.engine.sinks["link"]
+    assert [delivery.delivery_id for delivery in sink.aborted] == [0]
+    assert sink.bodies == [b"next"]
+    assert peer.engine.connection.sessions[0].unsettled_in == {}
+
+
+def test_aborted_wins_over_payload_and_more(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"half", more=True), continued(b"rest", aborted=True, more=True), transfer(1, b"next"))
+    sink = peer.engine.sinks["link"]
+    assert len(sink.aborted) == 1
+    assert sink.bodies == [b"next"]
+
+
+def test_a_delivery_aborted_by_its_first_frame_takes_its_credit_and_is_gone(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"junk", aborted=True, more=True), transfer(1, b"next"))
+    sink = peer.engine.sinks["link"]
+    assert len(sink.aborted) == 1
+    assert sink.bodies == [b"next"]
+    assert sink.link.link_credit == 8
+    session = peer.engine.connection.sessions[0]
+    assert session.unsettled_in == {}
+    assert session.held == len(b"next")
+
+
+def test_a_settled_delivery_may_be_aborted(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"half", settled=True, more=True), continued(aborted=True))
+    assert len(peer.engine.sinks["link"].aborted) == 1
+    assert peer.take() == []
+
+
+def test_we_abort_what_we_have_begun(octets: bool) -> None:
+    pair = opened(octets=octets, right={"credit": 10})
+    feed = pair.left.sender(pair.left.begin())
+    feed.send(b"half", more=True)
+    feed.send(b"next")
+    pair.run()
+    feed.link.abort_current()
+    pair.run()
+    sink = pair.right.sinks["link"]
+    assert len(sink.aborted) == 1
+    assert sink.bodies == [b"next"]
+    assert [tag for tag, _, _ in feed.outcomes] == [b"next"]
+    for endpoint in (pair.left, pair.right):
+        session = endpoint.connection.sessions[0]
+        assert session.unsettled_in == session.unsettled_out == {}
+
+
+def test_an_abort_waits_for_the_window(octets: bool) -> None:
+    peer = receiver_from(octets=octets)
+    peer.send(flow(handle=0, delivery_count=0, link_credit=10, incoming_window=1))
+    feed = peer.engine.feeds["link"]
+    feed.send(b"half", more=True)
+    peer.take()
+    feed.link.abort_current()
+    assert peer.take() == []
+    peer.send(flow(next_incoming_id=1, incoming_window=5))
+    assert peer.one(Transfer).aborted
+
+
+def test_aborting_nothing_does_nothing() -> None:
+    peer = receiver_from()
+    peer.engine.feeds["link"].link.abort_current()
+    assert peer.take() == []
+
+
+def test_a_delivery_aborted_before_it_was_begun_is_not_sent(octets: bool) -> None:
+    peer = receiver_from(octets=octets)
+    feed = peer.engine.feeds["link"]
+    feed.send(b"given up").aborted = True
+    feed.send(b"sent")
+    peer.send(flow(handle=0, delivery_count=0, link_credit=10))
+    assert [frame.payload for frame in peer.frames()] == [b"sent"]
+    assert feed.link.link_credit == 9
