@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.routing.network import Client, Got, Network, Receiver, Sender, Sent
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Received, Rejected, Released
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Rejected, Released
 from van.amqp.link import ReceiverLink, SenderLink
 
 ADDRESSES: Final = {"q/closest": "closest", "q/balanced": "balanced", "q/other": "balanced", "m/all": "multicast"}
@@ -381,7 +381,8 @@ class Chaos:
         self.most_held = max(self.most_held, held)
         for client in self.network.clients:
             for session in client.adaptor.connection.begun_sessions():
-                assert len(session.unsettled_in) <= CREDIT * 10, f"{len(session.unsettled_in)} unsettled from {client.name}"
+                unsettled = len(session.unsettled_in)
+                assert unsettled <= CREDIT * 10, f"{unsettled} unsettled from {client.name}"
 
     def report(self) -> str:
         return (

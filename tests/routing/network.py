@@ -13,19 +13,16 @@ A wire holds `capacity` octets towards a client: a client that does not read fil
 
 from __future__ import annotations
 
-import gc
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED, Received
-from van.amqp.errors import AmqpError
-from van.amqp.events import ConnectionClosed, Event, LinkAttached, LinkDetached, SessionEnded
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.events import ConnectionClosed, Event, LinkDetached, SessionEnded
+from van.amqp.link import RCV_FIRST, RCV_SECOND, SND_MIXED, ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Error
 from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Coordinator, Source, Target
@@ -52,6 +49,10 @@ class Sent(DeliveryOrigin):
     def state(self) -> object:
         """The last state that was named, None before that."""
         return self.states[-1] if self.states else None
+
+    @property
+    def unsettled(self) -> bool:
+        return not self.settled
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
         if state is not None:
@@ -155,6 +156,10 @@ class Got:
         # Settled when it came; `settled_by_sender` is what its sender said later.
         self.settled = delivery.settled
         self.settled_by_sender = False
+
+    @property
+    def incomplete(self) -> bool:
+        return not self.complete
 
     @property
     def body(self) -> bytes:
@@ -279,7 +284,7 @@ class Client:
         run: bool = True,
         dynamic: bool = False,
         target: Target | Coordinator | None = None,
-        snd_settle_mode: int | None = None,
+        snd_settle_mode: int = SND_MIXED,
     ) -> Sender:
         """Attach a sender link; `second` has the receiver's outcome before the sender's settlement (2.8.3)."""
         link = (session or self.session).sender(name or f"{self.name}-out-{next(self._numbers)}")
@@ -290,9 +295,9 @@ class Client:
                 handle=0,
                 role=False,
                 snd_settle_mode=snd_settle_mode,
-                rcv_settle_mode=1 if second else None,
+                rcv_settle_mode=RCV_SECOND if second else RCV_FIRST,
                 source=Source(),
-                target=target if target is not None else Target(address=address, dynamic=dynamic or None),
+                target=target if target is not None else Target(address=address, dynamic=dynamic),
                 initial_delivery_count=0,
             )
         )
@@ -311,7 +316,7 @@ class Client:
         name: str | None = None,
         run: bool = True,
         dynamic: bool = False,
-        snd_settle_mode: int | None = None,
+        snd_settle_mode: int = SND_MIXED,
     ) -> Receiver:
         """Attach a receiver link."""
         link = (session or self.session).receiver(name or f"{self.name}-in-{next(self._numbers)}")
@@ -322,8 +327,8 @@ class Client:
                 handle=0,
                 role=True,
                 snd_settle_mode=snd_settle_mode,
-                rcv_settle_mode=1 if second else None,
-                source=Source(address=address, dynamic=dynamic or None),
+                rcv_settle_mode=RCV_SECOND if second else RCV_FIRST,
+                source=Source(address=address, dynamic=dynamic),
                 target=Target(),
             )
         )
@@ -436,12 +441,10 @@ class Client:
             elif isinstance(event, ConnectionClosed):
                 self.closed = event
                 self.connection.close()
-            elif isinstance(event, LinkAttached):
-                pass
 
 
 class Network:
-    """A router and its clients. The constructor's options are those of `Router`; `run` moves octets until none moves."""
+    """A router and its clients; `run` moves octets until none moves."""
 
     def __init__(
         self,
@@ -479,7 +482,7 @@ class Network:
         self.logged.append((level, event, fields))
 
     def client(self, name: str = "", *, settings: ConnectionSettings | None = None, **options: object) -> Client:
-        """Connect a client. `settings` are those of the router's listener, `options` those of the client's `Connection`."""
+        """Connect a client: `settings` are those of the router's listener, `options` the client's `Connection`'s."""
         client = Client(self, name or f"c{self.numbers}", settings or ConnectionSettings(idle_timeout=0.0), options)
         self.clients.append(client)
         self.run()
@@ -573,14 +576,5 @@ def settle_in_pieces() -> list[dict[str, int]]:
     return [{"piece": 0}, {"piece": 7, "seed": 1}, {"piece": 400, "seed": 2}]
 
 
-def collect() -> int:
-    """How many objects the garbage collector finds: zero where nothing makes cycles."""
-    return gc.collect()
-
-
 def _nothing() -> None:
     """A wire that is cut."""
-
-
-ErrorLike = AmqpError
-Factory = Callable[[], Network]

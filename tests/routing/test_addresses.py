@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.routing.network import Network
+from tests.routing.network import Network, Sender
 from van.amqp.delivery_state import RELEASED, Rejected
 from van.amqp.errors import ErrorCondition
 from van.amqp.message import AmqpValue, Header, Message, Properties
-from van.amqp.terminus import Coordinator, Target
+from van.amqp.performatives import Attach
+from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.address import (
     MAX_ADDRESS_LENGTH,
     AddressConfig,
@@ -116,10 +117,11 @@ def matches(pattern: list[str], tokens: list[str]) -> bool:
     return bool(tokens) and pattern[0] in ("*", tokens[0]) and matches(pattern[1:], tokens[1:])
 
 
-@given(
-    st.lists(st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5).map(".".join), max_size=6, unique=True),
-    st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=6).map("/".join),
-)
+PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5).map(".".join)
+TEXTS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=6).map("/".join)
+
+
+@given(st.lists(PATTERNS, max_size=6, unique=True), TEXTS)
 def test_a_pattern_is_found_when_one_matches(patterns: list[str], text: str) -> None:
     found = best(patterns, text)
     matching = [pattern for pattern in patterns if matches(tokens_of(pattern), tokens_of(text))]
@@ -157,7 +159,9 @@ def test_one_address_by_different_texts(there: str, here: str) -> None:
     assert receiver.bodies == [b"x"]
 
 
-@pytest.mark.parametrize("address", ["_topo/0/R2/x", "_topo/all/all/x", "_topo/9/R1/x", "_edge/E1/x", "_local/", "/", "amqp:"])
+@pytest.mark.parametrize(
+    "address", ["_topo/0/R2/x", "_topo/all/all/x", "_topo/9/R1/x", "_edge/E1/x", "_local/", "/", "amqp:"]
+)
 @pytest.mark.parametrize("role", ["sender", "receiver"])
 def test_nodes_that_are_not_here(address: str, role: str) -> None:
     network = Network()
@@ -200,7 +204,7 @@ def test_a_dynamic_source_is_a_place_for_replies() -> None:
     replies = asker.receiver(None, dynamic=True, credit=1)
     assert replies.link.remote is not None
     source = replies.link.remote.source
-    assert source is not None
+    assert isinstance(source, Source)
     assert source.dynamic
     address = source.address
     assert isinstance(address, str)
@@ -230,8 +234,9 @@ def test_a_dynamic_target_is_a_mobile_address() -> None:
 
 def test_dynamic_addresses_differ() -> None:
     client = Network().client()
-    remotes = [client.receiver(None, dynamic=True).link.remote for _ in range(3)]
-    assert len({remote.source.address for remote in remotes if remote is not None and remote.source is not None}) == 3
+    attaches = [client.receiver(None, dynamic=True).link.remote for _ in range(3)]
+    sources = [attach.source for attach in attaches if attach is not None]
+    assert len({source.address for source in sources if isinstance(source, Source)}) == 3
 
 
 class TestAnonymousTerminus:
@@ -261,10 +266,6 @@ class TestAnonymousTerminus:
         client = network.client()
         receiver = network.client().receiver("a", credit=1)
         link = client.session.sender("bare")
-        from van.amqp.performatives import Attach
-
-        from tests.routing.network import Sender
-
         sender = Sender(client, link, False)
         link.attach(Attach(name="bare", handle=0, role=False, initial_delivery_count=0))
         network.run()

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.routing.network import Client, ManualWindow, Network, Receiver, Sender
+from tests.routing.network import Client, ManualWindow, Network, Receiver, Sender, Sent
 from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import ErrorCondition
+from van.amqp.link import SenderLink
 from van.amqp.session import INITIAL_WINDOW, MAX_SESSION_FRAMES
 from van.routing.budget import IDLE_CHECK_INTERVAL, IDLE_TIME, MIN_WINDOW, SLACK_TIME, ByteBudget
 
@@ -341,8 +342,9 @@ class TestIdleWindows:
         network.advance(IDLE_TIME + 2 * IDLE_CHECK_INTERVAL)
         late = [client for client in clients if window_of(client) == MIN_WINDOW]
         assert late
-        senders = [sender.source for sender in late[0].session.links.values()]
-        (sender,) = senders  # type: ignore[misc]
+        (link,) = late[0].session.links.values()
+        assert isinstance(link, SenderLink)
+        sender = link.source
         assert isinstance(sender, Sender)
         for _ in range(50):
             sender.send(b"x")
@@ -374,7 +376,8 @@ class TestIdleWindows:
 def test_the_limit_holds_and_nobody_starves(data: st.DataObject) -> None:
     """Whatever clients do: held and promised stay below the limit, and in the end every message arrives."""
     limit = data.draw(st.integers(20, 400), label="limit in frames") * FRAME
-    network = Network(addresses={"m": "multicast"}, memory_limit=limit, seed=data.draw(st.integers(0, 1000)), piece=5000)
+    seed = data.draw(st.integers(0, 1000), label="seed")
+    network = Network(addresses={"m": "multicast"}, memory_limit=limit, seed=seed, piece=5000)
     receivers: list[Receiver] = []
     senders: list[Sender] = []
     for _ in range(data.draw(st.integers(1, 4), label="receivers")):
@@ -387,7 +390,7 @@ def test_the_limit_holds_and_nobody_starves(data: st.DataObject) -> None:
             senders.append(client.sender(data.draw(st.sampled_from(["q", "m"]))))
     if not senders or not receivers:
         return
-    sent = []
+    sent: list[Sent] = []
     for _ in range(data.draw(st.integers(1, 30), label="steps")):
         action = data.draw(st.sampled_from(["send", "stop", "go", "drift", "cut", "time"]))
         sender = data.draw(st.sampled_from(senders))

@@ -7,6 +7,7 @@ import pytest
 from tests.routing.network import Network, Receiver
 from van.amqp.delivery_state import ACCEPTED, RELEASED
 from van.amqp.errors import ErrorCondition
+from van.amqp.message import AmqpValue, Message, Properties
 
 
 def counts(receivers: list[Receiver]) -> list[int]:
@@ -107,8 +108,6 @@ def test_unavailable_is_refused(role: str) -> None:
 def test_unavailable_for_an_anonymous_sender_is_released() -> None:
     network = Network(addresses={"closed": "unavailable"})
     sender = network.client().sender(None)
-    from van.amqp.message import AmqpValue, Message, Properties
-
     sent = sender.send(Message(properties=Properties(to="closed"), body=AmqpValue("x")).encode())
     network.run()
     assert sent.state == RELEASED

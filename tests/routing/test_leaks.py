@@ -35,7 +35,8 @@ def everything(network: Network) -> list[Client]:
     receivers += [third.receiver("m", credit=50, auto=False), fourth.receiver("m", credit=50, second=True)]
     receivers.append(fourth.receiver("m", credit=20, snd_settle_mode=1))
     third.receiver(None, dynamic=True)
-    senders = [fifth.sender("q"), fifth.sender("m"), sixth.sender("q", second=True), sixth.sender("m"), sixth.sender(None)]
+    senders = [fifth.sender("q"), fifth.sender("m")]
+    senders += [sixth.sender("q", second=True), sixth.sender("m"), sixth.sender(None)]
     sixth.sender(None, dynamic=True)
     fifth.sender("nobody")
     for sender in senders:

@@ -83,7 +83,9 @@ def test_a_header_written_at_length() -> None:
     assert receiver.bodies[1] == low
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\x53\x70\xc0\x02\x02\xff", b"\x00\x53\x70\xd0\x00\x00\x00\x09", b"\x00\x53\x70"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\x53\x70\xc0\x02\x02\xff", b"\x00\x53\x70\xd0\x00\x00\x00\x09", b"\x00\x53\x70"]
+)
 def test_garbage_has_the_default(garbage: bytes) -> None:
     network = Network()
     sender = network.client().sender("q")

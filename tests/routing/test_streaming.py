@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.routing.network import ManualWindow, Network, settle_in_pieces
+from tests.routing.network import ManualWindow, Network, Receiver, Sender, Sent, settle_in_pieces
 from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import ErrorCondition
@@ -23,7 +23,7 @@ def test_the_first_frames_arrive_while_the_last_are_not_sent() -> None:
     network.run()
     got = receiver.deliveries[0]
     assert len(got.body) == len(PART)
-    assert not got.complete
+    assert got.incomplete
     for number in range(5):
         sent.more(b"%d" % number)
         network.run()
@@ -399,7 +399,7 @@ def test_a_stream_to_nobody(settled: bool) -> None:
 class TestStalled:
     """A sender that stops in the middle of a message."""
 
-    def scene(self, distribution: str = "balanced", settled: bool = False):  # type: ignore[no-untyped-def]
+    def scene(self, distribution: str = "balanced", settled: bool = False) -> tuple[Network, Sent, Sender, Receiver]:
         network = Network(addresses={"q": distribution}, stall=30)
         streamer, sender = (network.client().sender("q") for _ in range(2))
         receiver = network.client().receiver("q", credit=100)
@@ -467,6 +467,7 @@ class TestStalled:
         sender.send(b"waits")
         network.advance(100)
         assert stream.states == []
+        assert receiver.deliveries[0].incomplete
         assert not receiver.deliveries[0].aborted
 
     def test_nothing_is_looked_at_without_streams(self) -> None:

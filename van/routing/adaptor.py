@@ -13,7 +13,7 @@ from typing import Final
 # One read, and one batch: about 500 small messages, one to two milliseconds of work.
 READ_SIZE: Final = 65536
 # A read where large frames come: it holds few of them, so the batch is as short, and there are fewer reads.
-LARGE_READ_SIZE: Final = 131072
+LARGE_READ_SIZE: Final = 262144
 
 
 def _nobody_drives() -> None:

@@ -1,7 +1,7 @@
 """Addresses: what their text means, which distribution is configured for them, and who is attached.
 
-Text to key follows the C routers (class letter and rest, `iterator.c` in their source); who gets a delivery is decided in
-`forwarder.py`.
+Text to key follows the C routers (class letter and rest, `iterator.c` in their source); who gets a delivery is decided
+in `forwarder.py`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ class Address:
     """One address: who sends to it, who receives from it, and the function that forwards its deliveries.
 
     `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
-    the next round begins. `starved` says that its senders were asked for their credit. `copied` is where collectors of multicast deliveries are noted (`ByteBudget.copied`).
+    the next round begins. `starved` says that its senders were asked for their credit. `copied` is where collectors of
+    multicast deliveries are noted (`ByteBudget.copied`).
     `ingress` and `egress` count deliveries.
     """
 

@@ -25,7 +25,7 @@ GENEROUS: Final = 4
 GREED: Final = 4
 # When half of the limit is spoken for, windows that nobody has used for so long are taken back, in seconds...
 IDLE_TIME: Final = 10.0
-# ...and the octets count as promised for so much longer: a peer that has not read our Flow by then is cut for its silence.
+# ...and the octets count as promised for so much longer: who has not read our Flow by then is cut for its silence.
 SLACK_TIME: Final = 30.0
 # How often windows are looked at for that, in seconds.
 IDLE_CHECK_INTERVAL: Final = 5.0

@@ -82,7 +82,7 @@ FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] = {
 
 
 def no_destination(address: Address, delivery: Delivery) -> None:
-    """Nobody can have it: an unsettled delivery is released, a pre-settled one is dropped; its senders are held back."""
+    """Nobody can have it: an unsettled delivery is released, a pre-settled one dropped, and its senders held back."""
     drop_payload(delivery)
     origin = delivery.origin
     if origin is None:
@@ -121,8 +121,8 @@ class Collector(DeliveryTarget):
 
     It counts the copies that have no outcome (`terminal`) and that are not settled (`unsettled`), keeps the strongest
     outcome, and holds the octets that the copies share: they count once, until the slowest copy has left. `copied` is
-    where a budget finds collectors that count octets. Without it there is a single settled copy, for a receiver that takes
-    no other, and it has the octets of its delivery.
+    where a budget finds collectors that count octets. Without it there is a single settled copy, for a receiver that
+    takes no other, and it has the octets of its delivery.
     """
 
     __slots__ = ("copied", "copies", "counted", "delivery", "outcome_state", "terminal", "unsettled", "waiting")
@@ -215,7 +215,7 @@ class Collector(DeliveryTarget):
         if not original.settled:
             self._tell(True)
         elif original.more:
-            # All receivers have gone in the middle of it: nothing of the rest is kept, and its end gives the credit back.
+            # All receivers have gone in the middle of it: the rest is not kept, and its end gives the credit back.
             drop_payload(original)
         elif original.origin is not None:
             original.origin.left(original)

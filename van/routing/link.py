@@ -6,7 +6,6 @@ counts credit: they say how much more may come, and put deliveries where the lin
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource
@@ -31,9 +30,9 @@ HIGHEST_PRIORITY: Final = 9
 class IncomingLink(DeliverySink):
     """A link that deliveries come in by.
 
-    `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit of
-    an idle link: credit out + deliveries not settled + `owed`. `blocked` means that credit is withheld because nobody
-    receives.
+    `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit
+    of an idle link: credit out + deliveries not settled + `owed`. `blocked` means that credit is withheld because
+    nobody receives.
     """
 
     __slots__ = (
@@ -85,7 +84,7 @@ class IncomingLink(DeliverySink):
                 self.router.streams.pop(self, None)
             return
         if delivery.chunks is None:
-            # It goes nowhere: what still comes is not wanted. With an outcome its credit has gone back, else it does now.
+            # It goes nowhere: the rest is not wanted. Its credit went back with its outcome, else it does at its end.
             if not delivery.more:
                 self.router.streams.pop(self, None)
                 if delivery.origin is self:
@@ -251,8 +250,8 @@ class OutgoingLink(DeliverySource):
     """A link that deliveries go out by.
 
     `outstanding` counts those that wait or are not settled. `capacity` bounds how many *balanced* likes to have there.
-    `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that deliveries
-    have to be looked at one by one, `presettles` that all leave settled.
+    `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that
+    deliveries have to be looked at one by one, `presettles` that all leave settled.
     """
 
     __slots__ = ("address", "capacity", "link", "outstanding", "presettles", "streaming", "urgent")
@@ -268,7 +267,7 @@ class OutgoingLink(DeliverySource):
         self.urgent = self.presettles
 
     def load(self) -> int:
-        """What *balanced* compares: deliveries outstanding; a link that is full or in the middle of a stream comes last."""
+        """What *balanced* compares: deliveries outstanding; a link that is full or busy with a stream comes last."""
         value = self.outstanding
         if self.streaming or value >= self.capacity:
             return value + 0x40000000
@@ -296,9 +295,9 @@ class OutgoingLink(DeliverySource):
             link.ready()
 
     def _enqueue_rare(self, delivery: Delivery) -> None:
-        """Deliveries of several frames, those whose header may hold a priority, and all to links that want them settled."""
+        """Deliveries of several frames, those whose header may hold a priority, all for links that take settled ones."""
         if self.presettles and not delivery.settled:
-            # The receiver's link takes settled deliveries only (2.8.2): a settled copy goes out, and counts as accepted.
+            # Its receiver takes settled deliveries only (2.8.2): a settled copy goes out, and counts as accepted.
             self.outstanding -= 1
             Collector(delivery, None).hand_out([self])
             return
@@ -382,7 +381,7 @@ class OutgoingLink(DeliverySource):
             delivery.state = state
 
     def _settled_state(self, delivery: Delivery, state: object) -> object:
-        """What a settlement means: the state it names, the one named before, or else accepted (as the peers take it)."""
+        """What a settlement means: the state it names, the one named before, or accepted (as the peers take it)."""
         if state is None or type(state) is Received:
             state = delivery.state if delivery.state is not None else ACCEPTED
         return as_failed(state) if type(state) is Modified else state

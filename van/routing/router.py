@@ -46,8 +46,8 @@ class Router:
     """The core of one router.
 
     id: the router's name in its network. tokens: makes unique short texts for temporary addresses. addresses: what the
-    configuration says of distribution. stream_stall_seconds: after this a stream that does not grow, and holds others up,
-    is given up. `now` is the time of the last batch, in seconds of the driver's clock.
+    configuration says of distribution. stream_stall_seconds: after this a stream that does not grow, and holds others
+    up, is given up. `now` is the time of the last batch, in seconds of the driver's clock.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Router:
         self.release(link.address)
 
     def session_lost(self, session: Session, links: Iterable[IncomingLink | OutgoingLink]) -> None:
-        """All these links of a session will be detached: what is unsettled is looked at once, not once for each link."""
+        """All these links of a session will be detached: what is unsettled is looked at once, not for each link."""
         for link in links:
             if isinstance(link, IncomingLink):
                 link.gone = True
@@ -176,14 +176,18 @@ class Router:
 
     def _usable(self, text: str) -> Address:
         if len(text) > MAX_ADDRESS_LENGTH:
-            raise AmqpLinkError(ErrorCondition.INVALID_FIELD, f"an address of more than {MAX_ADDRESS_LENGTH} characters")
+            raise AmqpLinkError(
+                ErrorCondition.INVALID_FIELD, f"an address of more than {MAX_ADDRESS_LENGTH} characters"
+            )
         key = address_key(text, self.id)
         if len(key) < 2 or key[0] in "TRAH":
             raise AmqpLinkError(ErrorCondition.NOT_FOUND, f"no such node: {text}")
         address = self.address(text)
         if address.distribution is Distribution.UNAVAILABLE:
             self.release(address)
-            raise AmqpLinkError(ErrorCondition.NOT_FOUND, f"node not found: address {text} is configured as unavailable")
+            raise AmqpLinkError(
+                ErrorCondition.NOT_FOUND, f"node not found: address {text} is configured as unavailable"
+            )
         return address
 
     # -- the anonymous terminus ----------------------------------------------------------------------------------
