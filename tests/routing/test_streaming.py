@@ -464,6 +464,7 @@ class TestStalled:
         streamer, sender = (network.client().sender("q") for _ in range(2))
         receiver = network.client(window_policy=ManualWindow(5)).receiver("q", credit=100)
         stream = streamer.begin(PART)
+        network.run()
         sender.send(b"waits")
         network.advance(100)
         assert stream.states == []

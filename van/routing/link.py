@@ -295,7 +295,7 @@ class OutgoingLink(DeliverySource):
             link.ready()
 
     def _enqueue_rare(self, delivery: Delivery) -> None:
-        """Deliveries of several frames, those whose header may hold a priority, all for links that take settled ones."""
+        """Deliveries of several frames, with a header that may hold a priority, or for links that take settled ones."""
         if self.presettles and not delivery.settled:
             # Its receiver takes settled deliveries only (2.8.2): a settled copy goes out, and counts as accepted.
             self.outstanding -= 1
