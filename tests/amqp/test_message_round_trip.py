@@ -220,6 +220,8 @@ WRONG = {
     "properties with a symbol as subject": section(0x73, [None, None, None, Symbol("a")]),
     "properties with text that leaves them": b"\x00\x53\x73\xc0\x04\x01\xa1\x05a" + b"\x40" * 9,
     "properties with text that is no UTF-8": b"\x00\x53\x73\xc0\x04\x01\xa1\x01\xff",
+    # Found by fuzzing: the octet that begins a described type was taken for a constructor of text.
+    "properties with something described as user-id": bytes.fromhex("00 53 73 c0 07 03 a1 01 01 00 00 40"),
     "properties with octets behind the last": b"\x00\x53\x73\xc0\x03\x01\x40\x40",
     "properties with an item too few": b"\x00\x53\x73\xc0\x02\x02\x40",
     "data cut short": b"\x00\x53\x75\xa0\x05abc",

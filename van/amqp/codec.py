@@ -585,9 +585,8 @@ def skip_value(buf: bytes, pos: int, end: int) -> int:
     """Return the position behind the value at `pos` by its constructor and size alone; its contents are not looked at.
 
     The result is greater than `end` where the octets end before the value does. Raises DecodeError for unknown
-    constructors and descriptors within descriptors beyond `MAX_DEPTH`.
+    constructors. Descriptors within descriptors are skipped at any depth: nothing is made of them.
     """
-    depth = 0
     missing = 1  # values still to skip: a described value is two
     while missing:
         if pos >= end:
@@ -595,9 +594,6 @@ def skip_value(buf: bytes, pos: int, end: int) -> int:
         code = buf[pos]
         pos += 1
         if code == 0x00:
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _too_deep(pos)
             missing += 1
             continue
         if _DECODERS[code] is _decode_unknown:

@@ -436,9 +436,9 @@ _STR8 = tuple([bytes((0xA1, size)) for size in range(256)])
 _SYM8 = tuple([bytes((0xA3, size)) for size in range(256)])
 _VBIN8 = tuple([bytes((0x00, 0x53, DATA, 0xA0, size)) for size in range(256)])
 
-# For each property: the constructor octet that stands for text in it, and how short text begins; 0 for other types.
+# For each property: the constructor octet that stands for text in it, and how short text begins; -1 for other types.
 _TEXT_CODES = tuple(
-    [0xA3 if Symbol in field.type.classes else 0xA1 if str in field.type.classes else 0 for field in _FIELDS]
+    [0xA3 if Symbol in field.type.classes else 0xA1 if str in field.type.classes else -1 for field in _FIELDS]
 )
 _TEXT_PREFIXES = tuple([_STR8 if code == 0xA1 else _SYM8 if code == 0xA3 else () for code in _TEXT_CODES])
 _PROPERTY_ROWS = tuple(zip(_TEXT_PREFIXES, _FIELDS, strict=True))
