@@ -40,10 +40,15 @@ NO_MAX_MESSAGE_SIZE: Final = 0
 LARGE_FRAME: Final = 8192
 
 Log = Callable[..., None]
+"""Called with a level, an event and fields."""
 
 
 def no_log(level: str, event: str, **fields: object) -> None:
     """A log that keeps nothing."""
+
+
+def _nobody_counts() -> None:
+    """Stand in for `on_lost` where nobody keeps a list of connections."""
 
 
 class ConnectionSettings:
@@ -93,7 +98,7 @@ class AmqpAdaptor(Adaptor):
     """One AMQP connection of an application (role normal).
 
     accepting: whether the peer connected to us. hostname: for Open, on connections that we made. log is called with a
-    level, an event and fields; `number` is this connection's, for logs.
+    level, an event and fields; `number` is this connection's, for logs. on_lost is called once, when it is over.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class AmqpAdaptor(Adaptor):
         sasl: SaslServer | SaslClient | None = None,
         hostname: str | None = None,
         log: Log = no_log,
+        on_lost: Callable[[], None] = _nobody_counts,
         now: float = 0.0,
     ) -> None:
         super().__init__()
@@ -113,6 +119,7 @@ class AmqpAdaptor(Adaptor):
         self.settings = settings
         self.number = number
         self.log = log
+        self.on_lost = on_lost
         self.links: dict[Link, IncomingLink | OutgoingLink] = {}
         self.deliveries_in = 0
         self.deliveries_out = 0
@@ -192,6 +199,7 @@ class AmqpAdaptor(Adaptor):
         for session in self.connection.begun_sessions():
             self.router.budget.remove(session)
         self.closed = True
+        self.on_lost()
         if self.opened:
             self.log(
                 "warning" if not self._by_peer and not self._orderly else "info",
@@ -202,8 +210,37 @@ class AmqpAdaptor(Adaptor):
                 deliveries_out=self.deliveries_out,
                 seconds=round(now - self._opened_at, 3),
             )
-        else:
+        elif not self.cut:
             self.log("warning", "connection failed", reason=self.reason or "the stream ended before open")
+
+    # -- the end of the router -----------------------------------------------------------------------------------
+
+    def hold_back(self) -> None:
+        """Ask senders for the credit that they have, and give no more."""
+        for owner in self.links.values():
+            if isinstance(owner, IncomingLink):
+                owner.hold_back()
+
+    def give_back(self) -> None:
+        """Settle for this peer, as a receiver, what it has not settled: senders learn what became of their deliveries."""
+        for link, owner in list(self.links.items()):
+            if isinstance(owner, OutgoingLink):
+                self._forget(link)
+
+    def credit_out(self) -> int:
+        """Deliveries that the peer may still send."""
+        return sum(link.link_credit for link, owner in self.links.items() if isinstance(owner, IncomingLink))
+
+    def in_flight(self) -> int:
+        """Deliveries that this peer has begun to send and that are not settled, or that wait to be sent to it."""
+        count = sum(len(session.unsettled_in) for session in self.connection.sessions)
+        for owner in self.links.values():
+            if isinstance(owner, OutgoingLink):
+                current = owner.link.current
+                count += len(owner.undelivered) + (current is not None and current.settled)
+            elif owner.link.current is not None and owner.link.current.settled:
+                count += 1
+        return count
 
     # -- events --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
+from van.amqp.delivery_state import Rejected
 from van.amqp.errors import AmqpError, AmqpLinkError, ErrorCondition
 from van.amqp.hot import encode_transfer, transfer_prefix
 from van.amqp.performatives import ROLE_RECEIVER, ROLE_SENDER, Attach, Detach, Error
@@ -31,7 +32,7 @@ RCV_SECOND: Final = 1
 # max-frame-size is payload.
 TRANSFER_OVERHEAD: Final = 40
 # Frames are not made larger than this although a peer may allow it: a frame is the unit in which links take turns.
-MAX_WRITTEN_FRAME: Final = 65536
+MAX_WRITTEN_FRAME: Final = 131072
 # How many octets one link may write before the next ready link of its connection has its turn.
 LINK_QUANTUM: Final = 32768
 
@@ -120,9 +121,10 @@ class Link:
             attach.initial_delivery_count = 0
         self.local = attach
         self.local_attached = True
-        if attach.snd_settle_mode is not None:
+        # 2.8.2, 2.8.3: each side decides its own mode; what it says of the other's is a wish.
+        if self.role == ROLE_SENDER:
             self.snd_settle_mode = attach.snd_settle_mode
-        if attach.rcv_settle_mode is not None:
+        else:
             self.rcv_settle_mode = attach.rcv_settle_mode
         self._on_local_attach(attach)
         session.write_control(attach.encode())
@@ -200,8 +202,7 @@ class ReceiverLink(Link):
         self.remote = attach
         self.remote_attached = True
         self.delivery_count = attach.initial_delivery_count or 0
-        if attach.snd_settle_mode is not None:
-            self.snd_settle_mode = attach.snd_settle_mode
+        self.snd_settle_mode = attach.snd_settle_mode
 
     def grant(self, credit: int) -> None:
         """Let the sender send `credit` deliveries more (2.6.7)."""
@@ -317,7 +318,7 @@ class SenderLink(Link):
     connection, 0 to 9.
     """
 
-    __slots__ = ("_current", "_fast", "_first", "_max_payload", "_prefix", "priority", "queued", "source")
+    __slots__ = ("_current", "_current_size", "_fast", "_fast_limit", "_first", "_max_payload", "_prefix", "priority", "queued", "source")
 
     role = ROLE_SENDER
 
@@ -331,6 +332,9 @@ class SenderLink(Link):
         self._prefix = b""
         self._fast = struct.Struct(">I")
         self._max_payload = 0
+        # The largest payload that is written as one frame, by the short way.
+        self._fast_limit = 0
+        self._current_size = 0
 
     def _on_local_attach(self, attach: Attach) -> None:
         self.delivery_count = attach.initial_delivery_count or 0
@@ -339,6 +343,7 @@ class SenderLink(Link):
         # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
         self._fast = struct.Struct(f">I{len(self._prefix)}sI2sI2s")
         self._max_payload = min(session.connection.remote_max_frame_size, MAX_WRITTEN_FRAME) - TRANSFER_OVERHEAD
+        self._fast_limit = min(self._max_payload, self.max_message_size)
         if self.drain or self.source.undelivered:
             self.ready()  # the peer asked before this Attach, or the source was filled
 
@@ -347,8 +352,8 @@ class SenderLink(Link):
         self.remote_attached = True
         if attach.max_message_size:
             self.max_message_size = attach.max_message_size
-        if attach.rcv_settle_mode is not None:
-            self.rcv_settle_mode = attach.rcv_settle_mode
+            self._fast_limit = min(self._fast_limit, self.max_message_size)
+        self.rcv_settle_mode = attach.rcv_settle_mode
 
     @property
     def current(self) -> Delivery | None:
@@ -397,6 +402,7 @@ class SenderLink(Link):
         last.aborted = True
         last.chunks = deque()
         self._current = last
+        self._current_size = 0
         self.ready()
 
     def write(self, out: list[bytes | memoryview], limit: int) -> int:
@@ -418,7 +424,7 @@ class SenderLink(Link):
         window = session.remote_incoming_window
         prefix = self._prefix
         pack = self._fast.pack
-        max_payload = self._max_payload
+        max_payload = self._fast_limit
         base = len(prefix) + 16
         unsettled = session.unsettled_out
         delivery_id = session.next_delivery_id
@@ -431,7 +437,11 @@ class SenderLink(Link):
                 session.next_delivery_id = delivery_id
                 self._settle_counts(session, credit, window, sent)
                 sent = 0
-                if not delivery.aborted:
+                if size > self.max_message_size:
+                    delivery.holder.held -= size
+                    delivery.payload = b""
+                    self._reject(delivery)
+                elif not delivery.aborted:
                     self._begin(delivery)
                     written += self._write_current(out, limit - written)
                     delivery_id = session.next_delivery_id
@@ -505,7 +515,14 @@ class SenderLink(Link):
         if not delivery.settled:
             session.unsettled_out[delivery.out_id] = delivery
         self._current = delivery
+        self._current_size = 0
         self._first = True
+
+    def _reject(self, delivery: Delivery) -> None:
+        """Speak for a receiver that takes no message of this size (2.7.3): its sender learns why."""
+        description = f"link {self.name!r} takes messages of at most {self.max_message_size} octets"
+        error = Error(condition=ErrorCondition.MESSAGE_SIZE_EXCEEDED, description=description)
+        self.source.updated(delivery, Rejected(error=error), True)
 
     def _write_current(self, out: list[bytes | memoryview], limit: int) -> int:
         """Write frames of the delivery in progress: full ones, and what is left once its end is here."""
@@ -531,6 +548,12 @@ class SenderLink(Link):
                 size += len(chunk)
             last = not delivery.more and not chunks
             if size == 0 and not last:
+                break
+            self._current_size += size
+            if self._current_size > self.max_message_size:
+                delivery.holder.held -= size
+                self.abort_current()
+                self._reject(delivery)
                 break
             first = self._first
             self._first = False

@@ -18,8 +18,6 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.tls import why_broken
 
-# One read, and one batch: about 500 small messages, one to two milliseconds of work.
-READ_SIZE: Final = 65536
 # One turn of encoding; then it is written.
 WRITE_SIZE: Final = 65536
 # A flush that has written this much leaves the rest to the writer task, so that other connections have their turn.
@@ -106,7 +104,7 @@ class _Driver:
         wake_touched = self.wake_touched
         while not self.failed:
             try:
-                data = await receive(READ_SIZE)
+                data = await receive(adaptor.read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.failed = True
                 if not adaptor.closed and not adaptor.reason:
@@ -127,7 +125,7 @@ class _Driver:
         while not self.failed:
             if self.blocked:
                 try:
-                    await self._drain(stream, adaptor)
+                    await (self._drain(stream, adaptor) if self.descriptor < 0 else self._drain_socket())
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self.failed = True
                     return
@@ -143,6 +141,26 @@ class _Driver:
                 adaptor.handle_deadline(trio.current_time())
                 self.wake_touched()
                 self.flush()
+
+    async def _drain_socket(self) -> None:
+        """Write on when the socket takes more, until a flush gets rid of everything."""
+        stream = self.stream
+        assert isinstance(stream, trio.SocketStream)
+        while self.blocked and not self.failed:
+            await trio.lowlevel.wait_writable(stream.socket)
+            self.blocked = False
+            if self.leftover:
+                chunks = self.leftover
+                self.leftover = []
+                try:
+                    if self._write(chunks) < 0:
+                        continue
+                except OSError:
+                    self.failed = True
+                    return
+            self.flush()
+            # What was written may have made room elsewhere: credit upstream, other connections' windows.
+            self.wake_touched()
 
     async def _drain(self, stream: trio.abc.Stream, adaptor: Adaptor) -> None:
         """Write all there is, waiting for the stream; then give the output back to `flush`."""
