@@ -30,11 +30,11 @@ PLANTED = (
         "                if pos > end:\n                    raise cut_short(end)\n                message.body",
         "                message.body",
     ),
-    # Text in the properties may leave them.
+    # The properties may leave the message.
     (
         "van.amqp.message",
-        "        if pos > stop:\n            raise cut_short(stop)\n        raw = payload[start:pos]",
-        "        raw = payload[start:pos]",
+        "    if stop > end:\n        raise cut_short(end)\n    if count > len(_FIELDS):",
+        "    if count > len(_FIELDS):",
     ),
     # A section may leave the message.
     (

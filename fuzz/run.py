@@ -39,14 +39,17 @@ def prove(name: str, seconds: float) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("time", nargs="?", type=float, help="seconds for each target (60)")
-    parser.add_argument("target", nargs="*", help="all when none is named")
-    parser.add_argument("--seconds", type=float, default=60.0, help="the same")
+    parser.add_argument("words", nargs="*", metavar="[SECONDS] [TARGET ...]", help="all targets when none is named")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each target (60)")
     parser.add_argument("--planted", action="store_true", help="prove that planted faults are found")
     options = parser.parse_args()
-    seconds = options.seconds if options.time is None else options.time
+    seconds = options.seconds
+    names = options.words
+    if names and names[0].replace(".", "", 1).isdigit():
+        seconds = float(names[0])
+        names = names[1:]
     known = target_names()
-    names = options.target or known
+    names = names or known
     for name in names:
         if name not in known:
             parser.error(f"no target {name}; there are {', '.join(known)}")
