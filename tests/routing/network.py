@@ -190,7 +190,7 @@ class Receiver(DeliverySink):
     @property
     def bodies(self) -> list[bytes]:
         """What came whole."""
-        return [got.body for got in self.deliveries if got.complete]
+        return [got.body for got in self.deliveries if got.complete and not got.aborted]
 
     @property
     def error(self) -> Error | None:
@@ -317,6 +317,7 @@ class Client:
         run: bool = True,
         dynamic: bool = False,
         snd_settle_mode: int = SND_MIXED,
+        max_message_size: int | None = None,
     ) -> Receiver:
         """Attach a receiver link."""
         link = (session or self.session).receiver(name or f"{self.name}-in-{next(self._numbers)}")
@@ -330,6 +331,7 @@ class Client:
                 rcv_settle_mode=RCV_SECOND if second else RCV_FIRST,
                 source=Source(address=address, dynamic=dynamic),
                 target=Target(),
+                max_message_size=max_message_size,
             )
         )
         if credit:

@@ -9,6 +9,7 @@ from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import ErrorCondition
 from van.amqp.hot import encode_transfer
+from van.amqp.link import NO_LIMIT
 from van.routing.link import STREAM_THRESHOLD
 
 FAILED = Modified(delivery_failed=True)
@@ -484,6 +485,7 @@ class TestMaxMessageSize:
         client = network.client(settings=ConnectionSettings(max_message_size=400_000))
         sender = client.sender("q")
         assert sender.link.max_message_size == 400_000
+        sender.link.max_message_size = NO_LIMIT  # it does not care
         other = client.sender("q")
         receiver = network.client().receiver("q", credit=5)
         sent = sender.begin(b"x" * (600_000 // parts))
@@ -503,6 +505,7 @@ class TestMaxMessageSize:
         network = Network()
         client = network.client(settings=ConnectionSettings(max_message_size=100))
         sender = client.sender("q")
+        sender.link.max_message_size = NO_LIMIT  # it does not care
         receiver = network.client().receiver("q", credit=5)
         sender.send(b"x" * 100)
         sender.send(b"x" * 101)
@@ -510,3 +513,24 @@ class TestMaxMessageSize:
         assert sender.error is not None
         assert sender.error.condition == ErrorCondition.MESSAGE_SIZE_EXCEEDED
         assert receiver.bodies == [b"x" * 100]
+
+    @pytest.mark.parametrize("distribution", ["balanced", "multicast"])
+    @pytest.mark.parametrize("size", [10_000, 50_000, 300_000])
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_what_is_too_large_for_a_receiver(self, size: int, distribution: str, settled: bool) -> None:
+        network = Network(addresses={"q": distribution})
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=5, max_message_size=5000)
+        sent = sender.begin(b"x" * size, settled=settled)
+        network.run()
+        sent.end(b"y")
+        network.run()
+        assert sent.settled
+        if not settled:
+            assert isinstance(sent.state, Rejected)
+            assert sent.state.error is not None
+            assert sent.state.error.condition == ErrorCondition.MESSAGE_SIZE_EXCEEDED
+        sender.send(b"fits")
+        network.run()
+        assert receiver.bodies == [b"fits"]
+        network.assert_quiet()
