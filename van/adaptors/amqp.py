@@ -245,6 +245,11 @@ class AmqpAdaptor(Adaptor):
     # -- events --------------------------------------------------------------------------------------------------
 
     def _handle(self, events: list[Event]) -> None:
+        while events:
+            self._handle_batch(events)
+            events = self.connection.take_events()
+
+    def _handle_batch(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, LinkAttached):
                 if not event.answer:

@@ -26,8 +26,8 @@ class Adaptor:
     `on_wake` is set by the driver and called after a batch, when this adaptor may have become able to write.
     `closed` becomes true when nothing will follow what `data_to_send` still returns; the driver then ends the stream.
     `opened` becomes true when the peer has taken us (AMQP: its Open arrived), and stays so: listeners cut who is late,
-    connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special. `cut` is set
-    by whoever ends the connection and has said so in the log, which then needs no second line.
+    connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special. `cut` is
+    set by whoever ends the connection and has said so in the log, which then needs no second line.
     `read_size` is how many octets at most the driver hands over at a time.
     """
 

@@ -176,7 +176,7 @@ class IncomingLink(DeliverySink):
 
     def unblock(self) -> None:
         """Somebody receives: the sender may begin."""
-        if self.blocked:
+        if self.blocked and not self.router.ending:
             self.blocked = False
             if self.owed:
                 self.link.grant(self.owed)
@@ -187,6 +187,13 @@ class IncomingLink(DeliverySink):
         if not self.blocked and not self.anonymous:
             self.blocked = True
             self.link.request_drain()
+
+    def hold_back(self) -> None:
+        """The router is about to end: ask for the credit that is out, and give no more."""
+        if not self.blocked:
+            self.blocked = True
+            if self.link.link_credit > 0:
+                self.link.request_drain()
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ class Router:
 
     id: the router's name in its network. tokens: makes unique short texts for temporary addresses. addresses: what the
     configuration says of distribution. stream_stall_seconds: after this a stream that does not grow, and holds others
-    up, is given up. `now` is the time of the last batch, in seconds of the driver's clock.
+    up, is given up. `now` is the time of the last batch, in seconds of the driver's clock. While
+    it is `ending`, nobody gets credit.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Router:
         self.budget = budget if budget is not None else ByteBudget()
         self.stream_stall_seconds = stream_stall_seconds
         self.now = 0.0
+        self.ending = False
         self.addresses: dict[str, Address] = {}
         self.streams: dict[IncomingLink, Delivery] = {}
         self.patterns = PatternTable()

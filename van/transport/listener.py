@@ -306,6 +306,8 @@ class Listener:
                         peer=connection.peer,
                         reason=f"not open within {self._handshake_timeout:g} s; still waiting for {connection.stage}",
                     )
+                    if connection.adaptor is not None:
+                        connection.adaptor.cut = True
                     connection.scope.cancel()
 
 
