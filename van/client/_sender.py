@@ -290,8 +290,6 @@ class Sender(LinkEnd):
             self._holder.held -= len(delivery.payload)
         elif self._sender_link.current is delivery:
             self._sender_link.abort_current()
-        else:
-            return
         del self._trackers[tracker]
         self._made_room()
 
@@ -308,8 +306,8 @@ class Sender(LinkEnd):
                     self._unnoticed = error
             else:
                 tracker.resolve(in_doubt(error))
-            if unsettled.get(getattr(delivery, "out_id", -1)) is delivery:
-                del unsettled[delivery.out_id]
+        for delivery in [delivery for delivery in unsettled.values() if delivery.sender is link]:
+            del unsettled[delivery.out_id]
         self._room.unpark_all()
         self._credit.unpark_all()
         self._all_done.unpark_all()
