@@ -238,10 +238,12 @@ class Endpoint:
     # -- the owner -----------------------------------------------------------------------------------------------
 
     def _handle(self, events: list[Event]) -> None:
-        for event in events:
-            self.events.append(event)
-            if self.answers:
-                self._answer(event)
+        while events:
+            for event in events:
+                self.events.append(event)
+                if self.answers:
+                    self._answer(event)
+            events = self.connection.take_events()
 
     def _answer(self, event: Event) -> None:
         if isinstance(event, ConnectionOpened):
@@ -273,7 +275,8 @@ class Endpoint:
         elif isinstance(link, SenderLink):
             link.source = self.feeds[link.name] = Feed(link, self.settle_second)
         try:
-            link.attach(_attach(link, {"rcv_settle_mode": link.remote.rcv_settle_mode}))
+            modes = {"snd_settle_mode": link.remote.snd_settle_mode, "rcv_settle_mode": link.remote.rcv_settle_mode}
+            link.attach(_attach(link, modes))
         except AmqpError as error:
             link.session.end(error)
             return

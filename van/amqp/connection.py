@@ -344,6 +344,13 @@ class Connection:
         """Size in octets of the frame of which only the beginning is here; 0 between frames."""
         return self._partial_needed if self._partial else 0
 
+    def take_events(self) -> list[Event]:
+        """What happened while the events before were handled: an answer that could not be written ends a connection."""
+        events = self._events
+        if events:
+            self._events = []
+        return events
+
     def receive_eof(self, now: float) -> list[Event]:
         """The peer's stream has ended."""
         self._now = now
@@ -351,8 +358,7 @@ class Connection:
             if self.receiving is not Receiving.CLOSED and not self.close_sent:
                 self._events.append(ConnectionClosed(True, "", "the stream ended without a close"))
             self._end()
-        events, self._events = self._events, []
-        return events
+        return self.take_events()
 
     def _keep(self, data: bytes, pos: int, end: int) -> None:
         """Keep the beginning of a frame, and how much is needed until looking at it again is worth while."""
@@ -523,7 +529,7 @@ class Connection:
             link = session.on_attach(performative)
             if link is not None:
                 self._events.append(LinkAttached(link, False))
-                self._links.setdefault((link.name, link.role), link)
+                self.register_link(link)
             else:
                 answered = session.remote_handles[performative.handle]
                 self._events.append(LinkAttached(answered, True))
@@ -691,8 +697,7 @@ class Connection:
                 self._touch()
             self._written = False
             self._next_heartbeat = now + self._heartbeat_interval
-        events, self._events = self._events, []
-        return events
+        return self.take_events()
 
     # -- called by sessions and links ----------------------------------------------------------------------------
 
@@ -724,8 +729,9 @@ class Connection:
         return self._links.get((name, role))
 
     def register_link(self, link: Link) -> None:
-        """A link has a name on this connection from now on."""
-        self._links.setdefault((link.name, link.role), link)
+        """A link has its name on this connection from now on, unless another has taken that over."""
+        if link.failure is None:
+            self._links[link.name, link.role] = link
 
     def unregister_link(self, link: Link) -> None:
         """The link's name may be used again."""

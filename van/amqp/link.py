@@ -318,7 +318,18 @@ class SenderLink(Link):
     connection, 0 to 9.
     """
 
-    __slots__ = ("_current", "_current_size", "_fast", "_fast_limit", "_first", "_max_payload", "_prefix", "priority", "queued", "source")
+    __slots__ = (
+        "_current",
+        "_current_size",
+        "_fast",
+        "_fast_limit",
+        "_first",
+        "_max_payload",
+        "_prefix",
+        "priority",
+        "queued",
+        "source",
+    )
 
     role = ROLE_SENDER
 
@@ -550,7 +561,7 @@ class SenderLink(Link):
             if size == 0 and not last:
                 break
             self._current_size += size
-            if self._current_size > self.max_message_size:
+            if self._current_size > self.max_message_size and not delivery.aborted:
                 delivery.holder.held -= size
                 self.abort_current()
                 self._reject(delivery)

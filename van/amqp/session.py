@@ -565,10 +565,8 @@ class Session(Holder):
         link: Link = ReceiverLink(self, attach.name) if role == ROLE_RECEIVER else SenderLink(self, attach.name)
         link.remote_handle = handle
         self.remote_handles[handle] = link
-        if attach.snd_settle_mode is not None:
-            link.snd_settle_mode = attach.snd_settle_mode
-        if attach.rcv_settle_mode is not None:
-            link.rcv_settle_mode = attach.rcv_settle_mode
+        link.snd_settle_mode = attach.snd_settle_mode
+        link.rcv_settle_mode = attach.rcv_settle_mode
         link.on_attach(attach)
         return link
 
