@@ -1,0 +1,72 @@
+"""Every benchmark runs and gives all its figures; how large they are is no test's business."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 100
+# A few messages, one run.
+BRIEFLY = ["--json", "--runs", "1"]
+
+
+def run(name: str, *options: str) -> dict[str, Any]:
+    """Run a benchmark as developers do, with any warning an error."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "benchmarks" / name), *BRIEFLY, *options],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert result.returncode == 0, result.stderr
+    figures: dict[str, Any] = json.loads(result.stdout)
+    return figures
+
+
+def positive(rows: dict[str, dict[str, float | None]]) -> bool:
+    # None: this system does not tell; 0: CPU time of a moment, in ticks of 10 ms.
+    return all(figure is None or figure >= 0 for row in rows.values() for figure in row.values())
+
+
+def test_the_codec_is_timed_with_every_hot_performative() -> None:
+    rows = run("codec.py", "--seconds", "0.0001")
+    for performative in ("transfer", "disposition", "flow"):
+        for verb in ("encode", "decode"):
+            assert rows[f"{performative} {verb}"]["van µs"] > 0
+            assert rows[f"{performative} {verb} (table)"]["van µs"] > 0
+    assert positive(rows)
+
+
+def test_the_core_carries_messages_of_every_kind() -> None:
+    rows = run("core.py", "--scale", "0.02")
+    assert len(rows) == 4
+    assert all(row["µs per message"] > 0 for row in rows.values())
+
+
+@pytest.mark.parametrize("row", ["100 B unsettled", "100 B pre-settled", "4→4", "64 KiB", "1 MiB", "multicast"])
+def test_a_router_is_measured_from_outside(row: str) -> None:
+    rows = run("router.py", "--scale", "0.01", "--only", row)
+    assert rows
+    assert positive(rows)
+    assert all(figures["messages/s"] > 0 for figures in rows.values())
+
+
+@pytest.mark.parametrize("row", ["one way", "request"])
+def test_latency_is_measured_from_outside(row: str) -> None:
+    rows = run("router.py", "--scale", "0.02", "--only", row)
+    assert all(0 < figures["p50 µs"] <= figures["p99 µs"] for figures in rows.values())
+
+
+def test_an_idle_router_is_measured() -> None:
+    rows = run("idle.py", "--connections", "20")
+    assert positive(rows)
+    assert rows["20 connections"]["start s"] > 0
