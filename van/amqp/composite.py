@@ -325,12 +325,12 @@ _by_descriptor: dict[int, type[Composite]] = {}
 _by_name: dict[str, type[Composite]] = {}
 
 
-def register(cls: type[C]) -> type[C]:
-    """Make a composite known to `decode_composite` and to the codec. A class decorator."""
-    _by_descriptor[cls.DESCRIPTOR] = cls
-    _by_name[cls.NAME] = cls
-    register_encoder(cls, _encode_composite)
-    return cls
+def register(*classes: type[Composite]) -> None:
+    """Make composites known to `decode_composite` and to the codec. No decorator: compiled classes take none."""
+    for cls in classes:
+        _by_descriptor[cls.DESCRIPTOR] = cls
+        _by_name[cls.NAME] = cls
+        register_encoder(cls, _encode_composite)
 
 
 def registered_composites() -> list[type[Composite]]:

@@ -24,7 +24,6 @@ from van.amqp.composite import (
 from van.amqp.types import Described
 
 
-@register
 class Received(Composite):
     """How much of a partly received message an endpoint holds when a link is resumed (3.4.1)."""
 
@@ -48,7 +47,6 @@ class Received(Composite):
         self.section_offset = section_offset
 
 
-@register
 class Accepted(Composite):
     """The message was processed; terminal (3.4.2). Use the shared `ACCEPTED`."""
 
@@ -59,7 +57,6 @@ class Accepted(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("delivery-state", "outcome")
 
 
-@register
 class Rejected(Composite):
     """The message is invalid and cannot be processed; terminal (3.4.3). `error` says why."""
 
@@ -78,7 +75,6 @@ class Rejected(Composite):
         self.error = error
 
 
-@register
 class Released(Composite):
     """The message was not and will not be processed; terminal (3.4.4). Use the shared `RELEASED`."""
 
@@ -89,7 +85,6 @@ class Released(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("delivery-state", "outcome")
 
 
-@register
 class Modified(Composite):
     """The message was not processed and should be changed before it is offered again; terminal (3.4.5)."""
 
@@ -116,7 +111,6 @@ class Modified(Composite):
         self.message_annotations = message_annotations
 
 
-@register
 class Declared(Composite):
     """The outcome of a Declare: a transaction was made (4.5.5)."""
 
@@ -135,7 +129,6 @@ class Declared(Composite):
         self.txn_id = txn_id
 
 
-@register
 class TransactionalState(Composite):
     """The state of a delivery inside a transaction (4.5.8)."""
 
@@ -159,7 +152,6 @@ class TransactionalState(Composite):
         self.outcome = outcome
 
 
-@register
 class Declare(Composite):
     """The body of a message that asks a coordinator for a transaction (4.5.2)."""
 
@@ -177,7 +169,6 @@ class Declare(Composite):
         self.global_id = global_id
 
 
-@register
 class Discharge(Composite):
     """The body of a message that ends a transaction (4.5.3)."""
 
@@ -200,7 +191,6 @@ class Discharge(Composite):
         self.fail = fail
 
 
-@register
 class Error(Composite):
     """What went wrong: a condition, text for people, and more in a map (2.8.14)."""
 
@@ -226,6 +216,8 @@ class Error(Composite):
         self.description = description
         self.info = info
 
+
+register(Received, Accepted, Rejected, Released, Modified, Declared, TransactionalState, Declare, Discharge, Error)
 
 # A delivery state whose descriptor we do not know is carried on as it came.
 DeliveryState = Received | Accepted | Rejected | Released | Modified | Declared | TransactionalState | Described

@@ -85,7 +85,6 @@ class IncompleteMessageError(DecodeError):
     """The octets end before the part of the message that was asked for: more frames may bring it."""
 
 
-@register
 class Header(Composite):
     """Standard delivery details about the transfer of a message through the network (3.2.1). `ttl` in milliseconds.
 
@@ -121,7 +120,6 @@ class Header(Composite):
         self.delivery_count = delivery_count
 
 
-@register
 class Properties(Composite):
     """Immutable properties of the message (3.2.4). Times in milliseconds since the Unix epoch."""
 
@@ -190,6 +188,9 @@ class Properties(Composite):
         self.group_id = group_id
         self.group_sequence = group_sequence
         self.reply_to_group_id = reply_to_group_id
+
+
+register(Header, Properties)
 
 
 class Data:
@@ -431,17 +432,15 @@ def _read_priority(payload: bytes, pos: int, end: int) -> int:
 _FIELDS = Properties.FIELDS
 _property_values = attrgetter(*[field.attribute for field in _FIELDS])
 
-# The two octets in front of a string or symbol of up to 255 octets, by its size.
+# The two octets in front of a string of up to 255 octets, by its size.
 _STR8 = tuple([bytes((0xA1, size)) for size in range(256)])
-_SYM8 = tuple([bytes((0xA3, size)) for size in range(256)])
 _VBIN8 = tuple([bytes((0x00, 0x53, DATA, 0xA0, size)) for size in range(256)])
 
-# For each property: the constructor octet that stands for text in it, and how short text begins; -1 for other types.
+# For each property: the constructor octet that stands for short text in it, -1 where it is no text.
 _TEXT_CODES = tuple(
     [0xA3 if Symbol in field.type.classes else 0xA1 if str in field.type.classes else -1 for field in _FIELDS]
 )
-_TEXT_PREFIXES = tuple([_STR8 if code == 0xA1 else _SYM8 if code == 0xA3 else () for code in _TEXT_CODES])
-_PROPERTY_ROWS = tuple(zip(_TEXT_PREFIXES, _FIELDS, strict=True))
+_NULLS = tuple([b"\x40" * nulls for nulls in range(len(_FIELDS) + 1)])
 _ABSENT = tuple([[None] * missing for missing in range(len(_FIELDS) + 1)])
 
 
@@ -570,20 +569,24 @@ _SECTION_ATTRIBUTES = (
 
 def _encode_properties(properties: Properties, out: bytearray) -> None:
     """Append the properties: the loop of `Composite.encode_to` with the cost of calls taken out."""
-    out += b"\x00\x53\x73"
-    start = length = len(out)
+    # A list8, of which size and count are set at the end.
+    out += b"\x00\x53\x73\xc0\x00\x00"
+    start = len(out)
+    nulls = 0
     count = 0
-    written = 0
-    for value, (prefixes, field) in zip(_property_values(properties), _PROPERTY_ROWS, strict=True):
-        count += 1
+    for value in _property_values(properties):
         if value is None:
-            out.append(0x40)
+            nulls += 1
             continue
-        if type(value) is str and prefixes is _STR8:
+        if nulls:
+            out += _NULLS[nulls]
+            count += nulls
+            nulls = 0
+        if type(value) is str and _TEXT_CODES[count] == 0xA1:
             try:
                 raw = value.encode()
             except UnicodeEncodeError:
-                raise EncodeError(f"{Properties.NAME}: {field.name}: {value!r} is not Unicode text") from None
+                raise EncodeError(f"{Properties.NAME}: {_FIELDS[count].name}: {value!r} is not Unicode text") from None
             size = len(raw)
             if size <= 0xFF:
                 out += _STR8[size]
@@ -593,28 +596,61 @@ def _encode_properties(properties: Properties, out: bytearray) -> None:
             out += raw
         else:
             try:
-                field.type.encode(value, out, 2)
+                _FIELDS[count].type.encode(value, out, 2)
             except EncodeError as error:
-                raise EncodeError(f"{Properties.NAME}: {field.name}: {error}") from None
-        length = len(out)
-        written = count
-    del out[length:]
-    if written:
-        close_list(out, start, written)
+                raise EncodeError(f"{Properties.NAME}: {_FIELDS[count].name}: {error}") from None
+        count += 1
+    size = len(out) - start
+    if size <= 0xFE:
+        out[start - 2] = size + 1
+        out[start - 1] = count
+        if not count:
+            out[start - 3 :] = b"\x45"
     else:
-        out.append(0x45)
+        del out[start - 3 : start]
+        close_list(out, start - 3, count)
 
 
 def _encode_application_properties(properties: dict[str, object], out: bytearray) -> None:
     """Append the application properties."""
-    out += b"\x00\x53\x74"
+    # A map8, of which size and count are set at the end.
+    out += b"\x00\x53\x74\xc1\x00\x00"
     start = len(out)
     for key, value in properties.items():
-        if not isinstance(key, str):
+        if type(key) is str:
+            try:
+                raw = key.encode()
+            except UnicodeEncodeError:
+                raise EncodeError(f"application-properties: key {key!r} is not Unicode text") from None
+            size = len(raw)
+            if size <= 0xFF:
+                out += _STR8[size]
+                out += raw
+            else:
+                encode_at(key, out, 2)
+        elif isinstance(key, str):
+            encode_at(key, out, 2)
+        else:
             raise EncodeError(f"application-properties: key {key!r} is no string")
-        encode_at(key, out, 2)
+        if type(value) is str:
+            try:
+                raw = value.encode()
+            except UnicodeEncodeError:
+                raise EncodeError(f"application-properties: {key}: {value!r} is not Unicode text") from None
+            size = len(raw)
+            if size <= 0xFF:
+                out += _STR8[size]
+                out += raw
+                continue
         encode_at(value, out, 2)
-    close_map(out, start, len(properties))
+    size = len(out) - start
+    count = 2 * len(properties)
+    if size <= 0xFE and count <= 0xFF:
+        out[start - 2] = size + 1
+        out[start - 1] = count
+    else:
+        del out[start - 3 : start]
+        close_map(out, start - 3, len(properties))
 
 
 def _encode_body(body: Body, out: bytearray) -> None:

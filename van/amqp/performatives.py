@@ -6,7 +6,7 @@ faster coders for ordinary traffic in `hot.py`, which agree with these tables.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from van.amqp.composite import (
     BINARY,
@@ -32,18 +32,17 @@ from van.amqp.terminus import Coordinator, Source, Target
 from van.amqp.types import Described
 
 # `role` as on the wire (2.8.1).
-ROLE_SENDER = False
-ROLE_RECEIVER = True
+ROLE_SENDER: Final = False
+ROLE_RECEIVER: Final = True
 
 # 2.8.2 and 2.8.3
-SENDER_SETTLE_MODE_UNSETTLED = 0
-SENDER_SETTLE_MODE_SETTLED = 1
-SENDER_SETTLE_MODE_MIXED = 2
-RECEIVER_SETTLE_MODE_FIRST = 0
-RECEIVER_SETTLE_MODE_SECOND = 1
+SENDER_SETTLE_MODE_UNSETTLED: Final = 0
+SENDER_SETTLE_MODE_SETTLED: Final = 1
+SENDER_SETTLE_MODE_MIXED: Final = 2
+RECEIVER_SETTLE_MODE_FIRST: Final = 0
+RECEIVER_SETTLE_MODE_SECOND: Final = 1
 
 
-@register
 class Open(Composite):
     """Negotiate a connection (2.7.1). `max_frame_size` in octets, `idle_time_out` in milliseconds."""
 
@@ -102,7 +101,6 @@ class Open(Composite):
         self.properties = properties
 
 
-@register
 class Begin(Composite):
     """Begin a session on a channel (2.7.2). Windows count transfer frames."""
 
@@ -153,7 +151,6 @@ class Begin(Composite):
         self.properties = properties
 
 
-@register
 class Attach(Composite):
     """Attach a link to a session (2.7.3). `max_message_size` in octets; 0 and None are no limit."""
 
@@ -228,7 +225,6 @@ class Attach(Composite):
         self.properties = properties
 
 
-@register
 class Flow(Composite):
     """Update the state of a session and, with a handle, of a link (2.7.4)."""
 
@@ -291,7 +287,6 @@ class Flow(Composite):
         self.properties = properties
 
 
-@register
 class Transfer(Composite):
     """Move a message, or a part of one (2.7.5). The payload follows the performative in the frame."""
 
@@ -354,7 +349,6 @@ class Transfer(Composite):
         self.batchable = batchable
 
 
-@register
 class Disposition(Composite):
     """Tell the remote peer of changes in the state of deliveries from `first` to `last` (2.7.6)."""
 
@@ -390,7 +384,6 @@ class Disposition(Composite):
         self.batchable = batchable
 
 
-@register
 class Detach(Composite):
     """Detach the link from its session (2.7.7), for good when `closed`."""
 
@@ -417,7 +410,6 @@ class Detach(Composite):
         self.error = error
 
 
-@register
 class End(Composite):
     """End the session (2.7.8)."""
 
@@ -436,7 +428,6 @@ class End(Composite):
         self.error = error
 
 
-@register
 class Close(Composite):
     """Signal that the connection is closed (2.7.9)."""
 
@@ -454,6 +445,8 @@ class Close(Composite):
     ) -> None:
         self.error = error
 
+
+register(Open, Begin, Attach, Flow, Transfer, Disposition, Detach, End, Close)
 
 Performative = Open | Begin | Attach | Flow | Transfer | Disposition | Detach | End | Close
 

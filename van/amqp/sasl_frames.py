@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from van.amqp.composite import (
     BINARY,
@@ -18,14 +18,13 @@ from van.amqp.errors import DecodeError
 from van.amqp.types import Described
 
 # 5.3.3.6
-SASL_CODE_OK = 0
-SASL_CODE_AUTH = 1
-SASL_CODE_SYS = 2
-SASL_CODE_SYS_PERM = 3
-SASL_CODE_SYS_TEMP = 4
+SASL_CODE_OK: Final = 0
+SASL_CODE_AUTH: Final = 1
+SASL_CODE_SYS: Final = 2
+SASL_CODE_SYS_PERM: Final = 3
+SASL_CODE_SYS_TEMP: Final = 4
 
 
-@register
 class SaslMechanisms(Composite):
     """The mechanisms that the server offers (5.3.3.1), the preferred first.
 
@@ -49,7 +48,6 @@ class SaslMechanisms(Composite):
         self.sasl_server_mechanisms = sasl_server_mechanisms
 
 
-@register
 class SaslInit(Composite):
     """The mechanism that the client chooses (5.3.3.2)."""
 
@@ -76,7 +74,6 @@ class SaslInit(Composite):
         self.hostname = hostname
 
 
-@register
 class SaslChallenge(Composite):
     """Security data from the server (5.3.3.3)."""
 
@@ -95,7 +92,6 @@ class SaslChallenge(Composite):
         self.challenge = challenge
 
 
-@register
 class SaslResponse(Composite):
     """Security data from the client (5.3.3.4)."""
 
@@ -114,7 +110,6 @@ class SaslResponse(Composite):
         self.response = response
 
 
-@register
 class SaslOutcome(Composite):
     """How the exchange ended (5.3.3.6)."""
 
@@ -137,6 +132,8 @@ class SaslOutcome(Composite):
         self.code = code
         self.additional_data = additional_data
 
+
+register(SaslMechanisms, SaslInit, SaslChallenge, SaslResponse, SaslOutcome)
 
 SaslFrame = SaslMechanisms | SaslInit | SaslChallenge | SaslResponse | SaslOutcome
 

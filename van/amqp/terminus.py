@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from van.amqp.composite import (
     ADDRESS,
@@ -20,7 +20,6 @@ from van.amqp.composite import (
 from van.amqp.delivery_state import DeliveryState
 
 
-@register
 class Source(Composite):
     """Where the messages of a link come from (3.5.3)."""
 
@@ -83,7 +82,6 @@ class Source(Composite):
         self.capabilities = capabilities
 
 
-@register
 class Target(Composite):
     """Where the messages of a link go (3.5.4)."""
 
@@ -122,7 +120,6 @@ class Target(Composite):
         self.capabilities = capabilities
 
 
-@register
 class Coordinator(Composite):
     """The target of a link that controls transactions (4.5.1)."""
 
@@ -141,7 +138,6 @@ class Coordinator(Composite):
         self.capabilities = capabilities
 
 
-@register
 class DeleteOnClose(Composite):
     """A dynamic node lives as long as the link that made it (3.5.10)."""
 
@@ -152,7 +148,6 @@ class DeleteOnClose(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("lifetime-policy",)
 
 
-@register
 class DeleteOnNoLinks(Composite):
     """A dynamic node lives as long as it has links (3.5.11)."""
 
@@ -163,7 +158,6 @@ class DeleteOnNoLinks(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("lifetime-policy",)
 
 
-@register
 class DeleteOnNoMessages(Composite):
     """A dynamic node lives until its link is gone and it holds no messages (3.5.12)."""
 
@@ -174,7 +168,6 @@ class DeleteOnNoMessages(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("lifetime-policy",)
 
 
-@register
 class DeleteOnNoLinksOrMessages(Composite):
     """A dynamic node lives as long as it has links or messages (3.5.13)."""
 
@@ -185,18 +178,21 @@ class DeleteOnNoLinksOrMessages(Composite):
     PROVIDES: ClassVar[tuple[str, ...]] = ("lifetime-policy",)
 
 
+register(Source, Target, Coordinator, DeleteOnClose, DeleteOnNoLinks, DeleteOnNoMessages, DeleteOnNoLinksOrMessages)
+
+
 class TerminusDurability:
     """What of a terminus outlives it (3.5.5)."""
 
-    NONE = 0
-    CONFIGURATION = 1
-    UNSETTLED_STATE = 2
+    NONE: Final = 0
+    CONFIGURATION: Final = 1
+    UNSETTLED_STATE: Final = 2
 
 
 class TerminusExpiryPolicy:
     """When the expiry timer of a terminus starts (3.5.6)."""
 
-    LINK_DETACH = "link-detach"
-    SESSION_END = "session-end"
-    CONNECTION_CLOSE = "connection-close"
-    NEVER = "never"
+    LINK_DETACH: Final = "link-detach"
+    SESSION_END: Final = "session-end"
+    CONNECTION_CLOSE: Final = "connection-close"
+    NEVER: Final = "never"
