@@ -34,7 +34,10 @@ def table_of(name: str, cls: type) -> str:
     assert cls.__doc__ is not None
     about = cls.__doc__.split("\n\n")[0].strip().partition(": ")[2]
     fields = sorted(attrs.fields(cls), key=lambda field: (field.default is not attrs.NOTHING, field.name != "name"))
-    rows = [f"| `{field.name}` | {default_of(field)} | {field.metadata['meaning']} |" for field in fields]
+    rows = [
+        f"| `{field.name}`{' ⟳' if field.metadata['live'] else ''} | {default_of(field)} | {field.metadata['meaning']} |"
+        for field in fields
+    ]
     head = [f"### `{header}`", "", f"{about[0].upper()}{about[1:]}", "", "| key | default | meaning |", "|---|---|---|"]
     return "\n".join([*head, *rows]) + "\n"
 

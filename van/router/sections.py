@@ -41,14 +41,18 @@ SMALLEST_MEMORY_LIMIT = 1 * MIB
 LARGEST_SIZE = 1024 * GIB
 
 
-def key(reader: Reader, meaning: str, default: Any = attrs.NOTHING, *, shown: str = "") -> Any:
-    """A key of a section. `shown` is the default in words, where the value does not say it."""
-    return attrs.field(default=default, metadata={"reader": reader, "meaning": meaning, "shown": shown})
+def key(reader: Reader, meaning: str, default: Any = attrs.NOTHING, *, shown: str = "", live: bool = False) -> Any:
+    """A key of a section. `shown` is the default in words, where the value does not say it.
+
+    `live`: a change is taken over when the file is read again; of other keys it needs a restart.
+    """
+    return attrs.field(default=default, metadata={"reader": reader, "meaning": meaning, "shown": shown, "live": live})
 
 
 def secret_key(reader: Reader, meaning: str) -> Any:
     """A key whose value is never shown."""
-    return attrs.field(default=None, repr=False, metadata={"reader": reader, "meaning": meaning, "shown": "none"})
+    metadata = {"reader": reader, "meaning": meaning, "shown": "none", "live": False}
+    return attrs.field(default=None, repr=False, metadata=metadata)
 
 
 def host_name() -> str:
@@ -73,7 +77,10 @@ class RouterConfig:
         "standalone",
     )
     default_distribution: str = key(
-        values.one_of(*DISTRIBUTIONS), "How addresses are distributed that no `[[address]]` matches.", "balanced"
+        values.one_of(*DISTRIBUTIONS),
+        "How addresses are distributed that no `[[address]]` matches.",
+        "balanced",
+        live=True,
     )
     metadata: str = key(values.text, "Free text for people and tools.", "")
     memory_limit: int = key(
@@ -81,17 +88,22 @@ class RouterConfig:
         "Octets of messages that the router holds or has promised room for; beyond it senders wait.",
         attrs.Factory(default_memory_limit),
         shown="a quarter of the memory or of the cgroup's limit, at least 128 MiB",
+        live=True,
     )
     max_connections: int = key(
-        values.integer(1, 1_000_000), "Connections that all listeners together accept; more are closed at once.", 65_535
+        values.integer(1, 1_000_000),
+        "Connections that all listeners together accept; more are closed at once.",
+        65_535,
+        live=True,
     )
     users_file: Path | None = key(
-        values.file, "TOML file with `[users]`, asked by PLAIN and SCRAM.", None, shown="no users"
+        values.file, "TOML file with `[users]`, asked by PLAIN and SCRAM.", None, shown="no users", live=True
     )
     stream_stall_seconds: float = key(
         values.seconds(0.1, LONGEST_SECONDS),
         "A large message that has not grown for so long while others wait behind it is given up.",
         30.0,
+        live=True,
     )
 
 
@@ -146,7 +158,7 @@ class ListenerConfig(ConnectionConfig):
     authenticate_peer: bool = key(
         values.boolean, "Refuse anonymous peers, also where ANONYMOUS is listed.", default=False
     )
-    max_connections: int = key(values.integer(1, 1_000_000), "Connections of this listener.", 65_535)
+    max_connections: int = key(values.integer(1, 1_000_000), "Connections of this listener.", 65_535, live=True)
     failover_urls: tuple[Url, ...] = key(
         values.list_of(values.connect_url), "Told to clients: where else they may connect.", ()
     )
@@ -212,20 +224,25 @@ class SslProfileConfig:
 class AddressConfig:
     """`[[address]]`: how the addresses are treated that match. Literal beats `*` beats `#`, token by token."""
 
-    name: str = key(values.name, "Name in management; unique.", "", shown="the prefix or pattern")
+    name: str = key(values.name, "Name in management; unique.", "", shown="the prefix or pattern", live=True)
     prefix: str | None = key(
-        values.address_prefix, "Matches this address and all below it; tokens end at `.` or `/`.", None, shown="none"
+        values.address_prefix,
+        "Matches this address and all below it; tokens end at `.` or `/`.",
+        None,
+        shown="none",
+        live=True,
     )
     pattern: str | None = key(
-        values.address_pattern, "Matches by tokens: `*` is one, `#` any number.", None, shown="none"
+        values.address_pattern, "Matches by tokens: `*` is one, `#` any number.", None, shown="none", live=True
     )
     distribution: str = key(
         values.one_of(*DISTRIBUTIONS),
         "`closest`, `balanced` (fewest unsettled), `multicast` (all), or `unavailable` (links are refused).",
         "balanced",
+        live=True,
     )
     priority: int | None = key(
-        values.integer(0, 9), "Priority in place of the message's own.", None, shown="the message's"
+        values.integer(0, 9), "Priority in place of the message's own.", None, shown="the message's", live=True
     )
 
     @property
@@ -243,10 +260,11 @@ class LogConfig:
     format: str = key(
         values.one_of("auto", "text", "json"), "`auto` is text on a terminal and JSON otherwise.", "auto"
     )
-    level: str = key(values.one_of(*LOG_LEVELS), "Records below this are left out.", "info")
+    level: str = key(values.one_of(*LOG_LEVELS), "Records below this are left out.", "info", live=True)
     levels: dict[str, str] = key(
         values.table_of(SUBSYSTEMS, values.one_of(*LOG_LEVELS)),
         "Level by subsystem: " + ", ".join(f"`{name}`" for name in SUBSYSTEMS) + ".",
         attrs.Factory(dict),
         shown="{}",
+        live=True,
     )

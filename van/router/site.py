@@ -1,23 +1,27 @@
 """A site: one router with its listeners and connectors, put together from the configuration, and its life.
 
     run_site
-    ├── signals              SIGTERM and SIGINT drain, a second one ends; SIGHUP reloads; SIGUSR1 describes
-    ├── deadlines            sleeps until the router core wants to be called
-    ├── certificates         looks every few seconds whether certificate files have changed
-    ├── one per listener     `Listener.serve`
-    └── one per connector    `Connector.run`
+    ├── signals              SIGTERM and SIGINT drain, a second one stops; SIGHUP reloads; SIGUSR1 describes
+    └── Site.run
+        ├── deadlines        sleeps until the router core wants to be called
+        ├── certificates     looks every second whether certificate files have changed
+        ├── end              waits for `drain`, then ends in order
+        ├── one per listener     `Listener.serve`
+        └── one per connector    `Connector.run`
+
+The end has three parts. Nobody new is let in and senders get no more credit, while what is under way is settled, for
+`SETTLE_SECONDS` at most. What is left then goes back to its senders, and every connection is closed with
+amqp:connection:forced. Who has not answered after `CLOSE_SECONDS` is cut.
 """
 
 from __future__ import annotations
 
-import random
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-import attrs
 import trio
 
 from van import __version__
@@ -38,9 +42,11 @@ from van.amqp.sasl import (
 from van.router import exit_codes
 from van.router.config import SiteConfig
 from van.router.log import get_logger, levels
-from van.router.sections import ConnectionConfig, ConnectorConfig, ListenerConfig
+from van.router.process import FullCollections, raise_file_limit, settle_memory
+from van.router.sections import AddressConfig, ConnectionConfig, ConnectorConfig, ListenerConfig
+from van.routing import address
 from van.routing.adaptor import Adaptor
-from van.routing.address import AddressConfig, Distribution
+from van.routing.address import Distribution, PatternTable
 from van.routing.budget import ByteBudget
 from van.routing.router import Router
 from van.transport.connector import Connector
@@ -50,15 +56,23 @@ from van.transport.limits import ConnectionLimit
 from van.transport.listener import Listener
 from van.transport.proxy import parse_proxy_url
 from van.transport.scram import SCRAM_HASHES, ScramClient, scram_server
-from van.transport.tls import ClientCertificates, SslProfile, TlsConfigError, TlsCredentials, warn_of_expiry
+from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials, watch_certificates
 
-# How often certificate files are looked at, in seconds.
-CERTIFICATE_INTERVAL: Final = 5.0
 # The router core is looked at this often when it has no deadline: a stream may have begun meanwhile.
 IDLE_INTERVAL: Final = 1.0
+# How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
+# ten or more; receivers that need longer get their deliveries again from whoever sent them.
+SETTLE_SECONDS: Final = 5.0
+# How long senders may take to use their credit or to give it back. Many clients never give it back, so that a router
+# with nothing to settle ends after this.
+CREDIT_SECONDS: Final = 0.25
+# How long a peer may take to answer our Close. Proton's clients do not answer one with amqp:connection:forced.
+CLOSE_SECONDS: Final = 1.0
+# How often deliveries are counted meanwhile, in seconds; with 10 000 links a count takes a few milliseconds.
+SETTLE_INTERVAL: Final = 0.05
 
-_TOKEN_CHARACTERS: Final = string.ascii_letters + string.digits
 TOKEN_LENGTH: Final = 15
+_TOKEN_CHARACTERS: Final = string.ascii_letters + string.digits
 
 
 def new_token() -> str:
@@ -66,23 +80,29 @@ def new_token() -> str:
     return "".join(secrets.choice(_TOKEN_CHARACTERS) for _ in range(TOKEN_LENGTH))
 
 
+def new_nonce() -> str:
+    """What SCRAM asks for: printable, different each time, not to be guessed."""
+    return secrets.token_urlsafe(18)
+
+
 class Site:
-    """A running site. `listeners` and `connectors` by their names in the configuration."""
+    """A running site: `config` is what is in force now, `adaptors` are the connections that speak the protocol.
+
+    `reloading` is held while the configuration is read, so that the last one read is the last one taken over.
+
+    Raises `TlsConfigError` when certificates cannot be used.
+    """
 
     def __init__(self, config: SiteConfig) -> None:
         self.config = config
         self.logger = get_logger("router")
         self.adaptors: dict[int, tuple[AmqpAdaptor, ConnectionInfo]] = {}
         self.limit = ConnectionLimit(config.router.max_connections)
-        self.users = config.users
         self.credentials: dict[str, TlsCredentials] = {}
         self.router = Router(
             config.router.id,
             tokens=new_token,
-            addresses=[
-                AddressConfig("/".join(entry.tokens), Distribution(entry.distribution), entry.priority)
-                for entry in config.addresses
-            ],
+            addresses=_addresses(config.addresses),
             default_distribution=Distribution(config.router.default_distribution),
             budget=ByteBudget(config.router.memory_limit),
             stream_stall_seconds=config.router.stream_stall_seconds,
@@ -90,6 +110,10 @@ class Site:
         self._connection_logger = get_logger("transport")
         self._decoy_key = secrets.token_bytes(32)
         self._numbers = 0
+        self._collections = FullCollections()
+        self.reloading = trio.Lock()
+        self._draining = trio.Event()
+        self._serving = trio.CancelScope()
         self.listeners = [self._listener(entry) for entry in config.listeners]
         self.connectors = [self._connector(entry) for entry in config.connectors]
 
@@ -133,20 +157,7 @@ class Site:
             return None
         credentials = self.credentials.get(name)
         if credentials is None:
-            profile = self.config.ssl_profiles[name]
-            credentials = TlsCredentials(
-                SslProfile(
-                    name=profile.name,
-                    ca_cert_file=profile.ca_cert_file,
-                    cert_file=profile.cert_file,
-                    private_key_file=profile.private_key_file,
-                    password=profile.password,
-                    ciphers=profile.ciphers,
-                    protocols=profile.protocols,
-                )
-            )
-            self.credentials[name] = credentials
-            warn_of_expiry(credentials, self._connection_logger)
+            credentials = self.credentials[name] = TlsCredentials(self.config.ssl_profiles[name].profile())
         return credentials
 
     # -- connections ---------------------------------------------------------------------------------------------
@@ -155,7 +166,10 @@ class Site:
         settings = _settings(entry)
         settings.sasl_required = entry.authenticate_peer or "ANONYMOUS" not in entry.sasl_mechanisms
         if entry.failover_urls:
-            settings.failover = [_failover_entry(str(url.host), url.port, url.scheme) for url in entry.failover_urls]
+            settings.failover = [
+                {"network-host": str(url.host), "port": str(url.port), "scheme": url.scheme}
+                for url in entry.failover_urls
+            ]
         return self._adaptor(settings, info, SaslServer(self._server_mechanisms(entry, info)), None)
 
     def _connected(self, entry: ConnectorConfig, info: ConnectionInfo) -> Adaptor:
@@ -176,8 +190,10 @@ class Site:
 
         def log(level: str, event: str, **fields: object) -> None:
             getattr(logger, level)(event, **fields)
-            if event in ("connection closed", "connection failed"):
-                self.adaptors.pop(number, None)
+
+        def on_lost() -> None:
+            self.adaptors.pop(number, None)
+            self._collections.connection_ended()
 
         adaptor = AmqpAdaptor(
             self.router,
@@ -187,6 +203,7 @@ class Site:
             sasl=sasl,
             hostname=hostname,
             log=log,
+            on_lost=on_lost,
             now=trio.current_time(),
         )
         self.adaptors[number] = (adaptor, info)
@@ -194,7 +211,7 @@ class Site:
 
     def _server_mechanisms(self, entry: ListenerConfig, info: ConnectionInfo) -> list[ServerMechanism]:
         mechanisms: list[ServerMechanism] = []
-        users = self.users
+        users = self.config.users
         for name in entry.sasl_mechanisms:
             if name == "ANONYMOUS" and not entry.authenticate_peer:
                 mechanisms.append(anonymous())
@@ -216,74 +233,42 @@ class Site:
             for listener in self.listeners:
                 await listener.bind()
         except (TransportError, TlsConfigError) as error:
+            for listener in self.listeners:
+                listener.stop_accepting()
             self.logger.error("cannot listen", reason=str(error))  # noqa: TRY400 - the operator's fault, not the code's
             return exit_codes.FAILURE
         for warning in self.config.warnings:
             self.logger.warning("configuration", warning=warning)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deadlines)
-            nursery.start_soon(self._watch_certificates)
-            async with trio.open_nursery() as serving:
-                for listener in self.listeners:
-                    await serving.start(listener.serve)
-                for connector in self.connectors:
-                    serving.start_soon(connector.run)
-                self.logger.info(
-                    "ready",
-                    version=__version__,
-                    listeners={listener.name: listener.addresses for listener in self.listeners},
-                )
-                if started is not None:
-                    started()
+            if self.credentials:
+                nursery.start_soon(watch_certificates, tuple(self.credentials.values()), self._connection_logger)
+            nursery.start_soon(self._end)
+            with self._serving:
+                async with trio.open_nursery() as serving:
+                    # Also without listeners and connectors a router runs until it is told to end.
+                    serving.start_soon(self._until_drained)
+                    for listener in self.listeners:
+                        await serving.start(_serve, listener)
+                    for connector in self.connectors:
+                        serving.start_soon(connector.run)
+                    self._tell_ready()
+                    if started is not None:
+                        started()
             nursery.cancel_scope.cancel()
         self.logger.info("stopped")
         return exit_codes.OK
 
-    def drain(self) -> None:
-        """Refuse new connections and ask those there are to close: `run` returns when they have."""
-        description = f"router {self.router.id} is shutting down"
-        for listener in self.listeners:
-            listener.stop_accepting()
-            listener.close_all(ErrorCondition.CONNECTION_FORCED, description)
-        for connector in self.connectors:
-            connector.stop(ErrorCondition.CONNECTION_FORCED, description)
-        self.router.wake_touched()
-
-    def reload(self, config: SiteConfig) -> tuple[list[str], list[str]]:
-        """Take over what can change while running; returns what was taken over, and what needs a restart."""
-        old = self.config
-        taken: list[str] = []
-        restart: list[str] = []
-        if config.log != old.log:
-            levels.change(config.log)
-            taken.append("log")
-        # Without a users file `users` is None; with one it is read anew each time.
-        if config.users is not None:
-            self.users = config.users
-            taken.append("users")
-        if config.router.max_connections != old.router.max_connections:
-            self.limit.limit = config.router.max_connections
-            taken.append("router.max_connections")
-        if config.router.memory_limit != old.router.memory_limit:
-            self.router.budget.limit = config.router.memory_limit
-            taken.append("router.memory_limit")
-        if config.router.stream_stall_seconds != old.router.stream_stall_seconds:
-            self.router.stream_stall_seconds = config.router.stream_stall_seconds
-            taken.append("router.stream_stall_seconds")
-        reloadable = {"max_connections", "memory_limit", "stream_stall_seconds", "users_file"}
-        for name in attrs.fields_dict(type(old.router)):
-            if name not in reloadable and getattr(old.router, name) != getattr(config.router, name):
-                restart.append(f"router.{name}")
-        restart.extend(
-            section
-            for section in ("listeners", "connectors", "ssl_profiles", "addresses")
-            if getattr(old, section) != getattr(config, section)
+    def _tell_ready(self) -> None:
+        settle_memory()
+        self.logger.info(
+            "ready",
+            version=__version__,
+            listeners={listener.name: listener.addresses for listener in self.listeners},
         )
-        self.config = attrs.evolve(old, log=config.log, users=config.users, router=config.router)
-        return taken, restart
 
     async def _deadlines(self) -> None:
-        """Call the router core when it wants to be."""
+        """Call the router core when it wants to be; tidy up when there is a reason."""
         router = self.router
         while True:
             now = trio.current_time()
@@ -293,29 +278,103 @@ class Site:
                 router.wake_touched()
             else:
                 await trio.sleep(min(deadline - now, IDLE_INTERVAL))
+                self._collections.tidy(len(self.adaptors))
 
-    async def _watch_certificates(self) -> None:
-        """Take renewed certificates into use; connections live on."""
-        while self.credentials:
-            await trio.sleep(CERTIFICATE_INTERVAL)
-            self.refresh_certificates()
+    # -- the end -------------------------------------------------------------------------------------------------
 
-    def refresh_certificates(self) -> None:
-        """Read certificate files again that have changed."""
-        for name, credentials in self.credentials.items():
-            try:
-                if credentials.refresh():
-                    self.logger.info("certificates renewed", ssl_profile=name)
-                    warn_of_expiry(credentials, self._connection_logger)
-            except TlsConfigError as error:
-                self.logger.error(  # noqa: TRY400 - the operator's fault, not the code's
-                    "certificates not renewed, the old ones stay", ssl_profile=name, reason=str(error)
-                )
+    @property
+    def draining(self) -> bool:
+        """Whether the site has been asked to end."""
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Ask the site to end in order: `run` returns when it has."""
+        self._draining.set()
+
+    def stop(self) -> None:
+        """End the site now, whatever is under way."""
+        self._serving.cancel()
+
+    def in_flight(self) -> int:
+        """Deliveries that are under way."""
+        return sum(adaptor.in_flight() for adaptor, _ in self.adaptors.values())
+
+    async def _end(self) -> None:
+        await self._draining.wait()
+        for listener in self.listeners:
+            listener.stop_accepting()
+        self.logger.info(
+            "draining", connections=len(self.adaptors), in_flight=self.in_flight(), seconds=SETTLE_SECONDS
+        )
+        self.router.ending = True
+        for adaptor, _ in self.adaptors.values():
+            adaptor.hold_back()
+        self.router.wake_touched()
+        await self._settle()
+        self._close_all()
+        await trio.sleep(CLOSE_SECONDS)
+        self.logger.info("connections cut", count=len(self.adaptors), reason="our close was not answered")
+        self._serving.cancel()
+
+    async def _until_drained(self) -> None:
+        await self._draining.wait()
+
+    async def _settle(self) -> None:
+        """Wait until nothing is under way, or the time is over."""
+        begun = trio.current_time()
+        while trio.current_time() < begun + SETTLE_SECONDS:
+            waits_for_senders = trio.current_time() < begun + CREDIT_SECONDS and self._credit_out()
+            if not waits_for_senders and not self.in_flight():
+                return
+            await trio.sleep(SETTLE_INTERVAL)
+        self.logger.warning("not settled in time, given back to their senders", deliveries=self.in_flight())
+
+    def _credit_out(self) -> bool:
+        return any(adaptor.credit_out() for adaptor, _ in self.adaptors.values())
+
+    def _close_all(self) -> None:
+        description = f"router {self.router.id} is shutting down"
+        # First everything goes back to its senders: on a connection that is closed nobody could be told.
+        for adaptor, _ in self.adaptors.values():
+            adaptor.give_back()
+        for listener in self.listeners:
+            listener.close_all(ErrorCondition.CONNECTION_FORCED, description)
+        for connector in self.connectors:
+            connector.stop(ErrorCondition.CONNECTION_FORCED, description)
+        self.router.wake_touched()
+
+    # -- a new configuration -------------------------------------------------------------------------------------
+
+    def take_over(self, config: SiteConfig) -> None:
+        """Have a configuration in force that differs from the present one in keys that may change (`reload.py`).
+
+        Addresses that exist, and users who are logged in, keep what they have.
+        """
+        patterns = PatternTable()
+        for pattern in _addresses(config.addresses):
+            patterns.add(pattern)
+        router = self.router
+        router.patterns = patterns
+        router.default_distribution = Distribution(config.router.default_distribution)
+        router.stream_stall_seconds = config.router.stream_stall_seconds
+        router.budget.limit = config.router.memory_limit
+        self.limit.limit = config.router.max_connections
+        for listener, entry in zip(self.listeners, config.listeners, strict=True):
+            listener.limit.limit = entry.max_connections
+        levels.change(config.log)
+        self.config = config
+        router.wake_touched()
 
 
-def new_nonce() -> str:
-    """What SCRAM asks for: printable, different each time, not to be guessed."""
-    return secrets.token_urlsafe(18)
+async def _serve(listener: Listener, *, task_status: trio.TaskStatus[Listener]) -> None:
+    await listener.serve(task_status=task_status)
+
+
+def _addresses(entries: Iterable[AddressConfig]) -> list[address.AddressConfig]:
+    return [
+        address.AddressConfig("/".join(entry.tokens), Distribution(entry.distribution), entry.priority)
+        for entry in entries
+    ]
 
 
 def _settings(entry: ConnectionConfig) -> ConnectionSettings:
@@ -328,10 +387,6 @@ def _settings(entry: ConnectionConfig) -> ConnectionSettings:
         max_message_size=entry.max_message_size,
         idle_timeout=entry.idle_timeout_seconds,
     )
-
-
-def _failover_entry(host: str, port: int, scheme: str) -> dict[str, object]:
-    return {"network-host": host, "port": str(port), "scheme": scheme}
 
 
 def _client_mechanisms(entry: ConnectorConfig) -> list[ClientMechanism]:
@@ -350,20 +405,17 @@ def _client_mechanisms(entry: ConnectorConfig) -> list[ClientMechanism]:
 
 
 async def run_site(config: SiteConfig) -> int:
-    """Run a site until it is told to end. Returns the exit code."""
+    """Run a site until a signal tells it to end. Returns the exit code."""
     from van.router.signals import watch_signals
 
+    raise_file_limit()
     try:
         site = Site(config)
     except TlsConfigError as error:
-        get_logger("router").error("cannot use certificates", reason=str(error))  # noqa: TRY400
+        get_logger("router").error("cannot use certificates", reason=str(error))
         return exit_codes.FAILURE
-    code = exit_codes.OK
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch_signals, site, nursery.cancel_scope)
+        await nursery.start(watch_signals, site)
         code = await site.run()
         nursery.cancel_scope.cancel()
     return code
-
-
-__all__ = ["Site", "run_site"]

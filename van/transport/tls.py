@@ -314,24 +314,30 @@ async def watch_certificates(
     """Re-read profiles whose files change, for ever; say so, and warn of certificates that are about to expire."""
     next_reminder = -float("inf")
     while True:
-        changed = False
-        for one in credentials:
-            try:
-                if one.refresh():
-                    changed = True
-                    logger.info(
-                        "certificates re-read",
-                        ssl_profile=one.profile.name,
-                        generation=one.generation,
-                        not_after=_date(one.not_after),
-                    )
-            except TlsConfigError as error:
-                logger.warning("certificates not re-read, the old ones stay in use", reason=str(error))
+        changed = refresh_certificates(credentials, logger)
         if changed or trio.current_time() >= next_reminder:
             next_reminder = trio.current_time() + EXPIRY_REMINDER_SECONDS
             for one in credentials:
                 warn_of_expiry(one, logger)
         await trio.sleep(interval)
+
+
+def refresh_certificates(credentials: Iterable[TlsCredentials], logger: FilteringBoundLogger) -> bool:
+    """Re-read the profiles whose files have changed, and say so; whether there were any."""
+    changed = False
+    for one in credentials:
+        try:
+            if one.refresh():
+                changed = True
+                logger.info(
+                    "certificates re-read",
+                    ssl_profile=one.profile.name,
+                    generation=one.generation,
+                    not_after=_date(one.not_after),
+                )
+        except TlsConfigError as error:
+            logger.warning("certificates not re-read, the old ones stay in use", reason=str(error))
+    return changed
 
 
 def warn_of_expiry(credentials: TlsCredentials, logger: FilteringBoundLogger) -> None:

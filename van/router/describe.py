@@ -1,0 +1,104 @@
+"""What there is, written to the log for somebody who wants to know why nothing moves: tasks, connections, links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import trio
+
+from van.amqp.link import Link
+from van.router.log import get_logger
+from van.router.site import Site
+from van.routing.link import IncomingLink, OutgoingLink
+
+
+async def describe(site: Site) -> None:
+    """Write everything, a line each. Between connections others have their turn."""
+    logger = get_logger("router")
+    budget = site.router.budget
+    logger.info(
+        "state",
+        draining=site.draining,
+        connections=len(site.adaptors),
+        addresses=len(site.router.addresses),
+        streams=len(site.router.streams),
+        in_flight=site.in_flight(),
+        held=budget.held(),
+        promised=budget.promised(),
+        memory_limit=budget.limit,
+    )
+    for depth, task in tree_of_tasks():
+        logger.info("task", depth=depth, task=task)
+    for connector in site.connectors:
+        logger.info(
+            "connector",
+            connector=connector.name,
+            url=str(connector.url),
+            status=connector.status,
+            attempts=connector.attempts,
+            message=connector.message,
+        )
+    for number, (adaptor, info) in sorted(site.adaptors.items()):
+        await trio.lowlevel.checkpoint()
+        remote = adaptor.connection.remote_open
+        logger.info(
+            "connection",
+            connection=number,
+            peer=info.peer,
+            transport=info.transport,
+            container_id=remote.container_id if remote is not None else None,
+            user=adaptor.connection.identity,
+            sessions=len(adaptor.connection.sessions),
+            links=len(adaptor.links),
+            in_flight=adaptor.in_flight(),
+            octets_in=adaptor.connection.octets_in,
+        )
+        for link, owner in adaptor.links.items():
+            logger.info("link", connection=number, **facts_of(link, owner))
+
+
+def tree_of_tasks() -> Iterator[tuple[int, str]]:
+    """Depth and name of every task of this program, parents first."""
+    root = trio.lowlevel.current_root_task()
+    waiting = [(0, root)] if root is not None else []
+    while waiting:
+        depth, task = waiting.pop()
+        yield depth, task.name
+        children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        waiting.extend((depth + 1, child) for child in sorted(children, key=lambda child: child.name, reverse=True))
+
+
+def facts_of(link: Link, owner: IncomingLink | OutgoingLink) -> dict[str, object]:
+    """One link in words: `direction` as the router sees it, and what keeps it from moving."""
+    facts: dict[str, object] = {
+        "link": link.name,
+        "address": owner.address.key[1:] or None,
+        "direction": "in" if isinstance(owner, IncomingLink) else "out",
+        "credit": link.link_credit,
+        "delivery_count": link.delivery_count,
+    }
+    if isinstance(owner, IncomingLink):
+        unsettled = link.session.unsettled_in.values()
+        facts["unsettled"] = sum(delivery.receiver is link for delivery in unsettled)
+        facts["waits_for"] = _incoming_waits_for(owner, link)
+    else:
+        facts["undelivered"] = len(owner.undelivered)
+        facts["unsettled"] = sum(delivery.sender is link for delivery in link.session.unsettled_out.values())
+        facts["waits_for"] = _outgoing_waits_for(owner, link)
+    return facts
+
+
+def _incoming_waits_for(owner: IncomingLink, link: Link) -> str:
+    if owner.blocked:
+        return "a receiver" if not owner.router.ending else "the end of the router"
+    if link.session.incoming_window <= 0:
+        return "memory"
+    return "outcomes" if link.link_credit == 0 else ""
+
+
+def _outgoing_waits_for(owner: OutgoingLink, link: Link) -> str:
+    if not owner.undelivered and owner.link.current is None:
+        return ""
+    if link.session.remote_incoming_window <= 0:
+        return "the receiver's session window"
+    return "the receiver's credit" if link.link_credit == 0 else "the network"
