@@ -17,6 +17,8 @@ from van.router.config import REPEATED_SECTIONS, SECTIONS, SINGLE_SECTIONS
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 BEGIN = "<!-- keys: written by tools/configuration_page.py -->\n"
 END = "<!-- end of keys -->\n"
+# Behind keys that can change while the router runs.
+LIVE = " ⟳"
 
 
 def default_of(field: attrs.Attribute[Any]) -> str:
@@ -29,15 +31,16 @@ def default_of(field: attrs.Attribute[Any]) -> str:
     return f"`{json.dumps(value)}`"
 
 
+def shown_key(field: attrs.Attribute[Any]) -> str:
+    return f"`{field.name}`{LIVE if field.metadata['live'] else ''}"
+
+
 def table_of(name: str, cls: type) -> str:
     header = f"[{name}]" if name in SINGLE_SECTIONS else f"[[{name}]]"
     assert cls.__doc__ is not None
     about = cls.__doc__.split("\n\n")[0].strip().partition(": ")[2]
     fields = sorted(attrs.fields(cls), key=lambda field: (field.default is not attrs.NOTHING, field.name != "name"))
-    rows = [
-        f"| `{field.name}`{' ⟳' if field.metadata['live'] else ''} | {default_of(field)} | {field.metadata['meaning']} |"
-        for field in fields
-    ]
+    rows = [f"| {shown_key(field)} | {default_of(field)} | {field.metadata['meaning']} |" for field in fields]
     head = [f"### `{header}`", "", f"{about[0].upper()}{about[1:]}", "", "| key | default | meaning |", "|---|---|---|"]
     return "\n".join([*head, *rows]) + "\n"
 

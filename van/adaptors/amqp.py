@@ -222,7 +222,7 @@ class AmqpAdaptor(Adaptor):
                 owner.hold_back()
 
     def give_back(self) -> None:
-        """Settle for this peer, as a receiver, what it has not settled: senders learn what became of their deliveries."""
+        """Give up what waits for this peer or was not settled by it: senders learn what became of their deliveries."""
         for link, owner in list(self.links.items()):
             if isinstance(owner, OutgoingLink):
                 self._forget(link)
@@ -231,16 +231,20 @@ class AmqpAdaptor(Adaptor):
         """Deliveries that the peer may still send."""
         return sum(link.link_credit for link, owner in self.links.items() if isinstance(owner, IncomingLink))
 
-    def in_flight(self) -> int:
-        """Deliveries that this peer has begun to send and that are not settled, or that wait to be sent to it."""
-        count = sum(len(session.unsettled_in) for session in self.connection.sessions)
-        for owner in self.links.values():
-            if isinstance(owner, OutgoingLink):
-                current = owner.link.current
-                count += len(owner.undelivered) + (current is not None and current.settled)
-            elif owner.link.current is not None and owner.link.current.settled:
-                count += 1
-        return count
+    def unsettled(self) -> int:
+        """Deliveries that this peer has begun to send, and whose outcome it does not have."""
+        halves = sum(
+            isinstance(link, ReceiverLink) and link.current is not None and link.current.settled for link in self.links
+        )
+        return halves + sum(len(session.unsettled_in) for session in self.connection.sessions)
+
+    def waiting(self) -> int:
+        """Deliveries that wait to be sent to this peer."""
+        return sum(
+            len(owner.undelivered) + (owner.link.current is not None)
+            for owner in self.links.values()
+            if isinstance(owner, OutgoingLink)
+        )
 
     # -- events --------------------------------------------------------------------------------------------------
 

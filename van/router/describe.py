@@ -50,7 +50,8 @@ async def describe(site: Site) -> None:
             user=adaptor.connection.identity,
             sessions=len(adaptor.connection.sessions),
             links=len(adaptor.links),
-            in_flight=adaptor.in_flight(),
+            unsettled=adaptor.unsettled(),
+            waiting=adaptor.waiting(),
             octets_in=adaptor.connection.octets_in,
         )
         for link, owner in adaptor.links.items():

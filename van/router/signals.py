@@ -30,8 +30,7 @@ async def watch_signals(site: Site, *, task_status: trio.TaskStatus[None] = trio
                 elif name == "SIGUSR1":
                     nursery.start_soon(describe, site)
                 elif site.draining:
-                    logger.warning("stopping now", signal=name, in_flight=site.in_flight())
+                    logger.warning("stopping now", reason=name, in_flight=site.in_flight())
                     site.stop()
                 else:
-                    logger.info("asked to end", signal=name)
-                    site.drain()
+                    site.drain(name)

@@ -113,6 +113,7 @@ class Site:
         self._collections = FullCollections()
         self.reloading = trio.Lock()
         self._draining = trio.Event()
+        self._reason = ""
         self._serving = trio.CancelScope()
         self.listeners = [self._listener(entry) for entry in config.listeners]
         self.connectors = [self._connector(entry) for entry in config.connectors]
@@ -260,7 +261,6 @@ class Site:
         return exit_codes.OK
 
     def _tell_ready(self) -> None:
-        settle_memory()
         self.logger.info(
             "ready",
             version=__version__,
@@ -287,8 +287,9 @@ class Site:
         """Whether the site has been asked to end."""
         return self._draining.is_set()
 
-    def drain(self) -> None:
-        """Ask the site to end in order: `run` returns when it has."""
+    def drain(self, reason: str) -> None:
+        """Ask the site to end in order: `run` returns when it has. `reason` is for the log."""
+        self._reason = reason
         self._draining.set()
 
     def stop(self) -> None:
@@ -296,16 +297,16 @@ class Site:
         self._serving.cancel()
 
     def in_flight(self) -> int:
-        """Deliveries that are under way."""
-        return sum(adaptor.in_flight() for adaptor, _ in self.adaptors.values())
+        """Deliveries that are under way: without an outcome, or still to be sent (which most are at the same time)."""
+        unsettled = sum(adaptor.unsettled() for adaptor, _ in self.adaptors.values())
+        return max(unsettled, sum(adaptor.waiting() for adaptor, _ in self.adaptors.values()))
 
     async def _end(self) -> None:
         await self._draining.wait()
         for listener in self.listeners:
             listener.stop_accepting()
-        self.logger.info(
-            "draining", connections=len(self.adaptors), in_flight=self.in_flight(), seconds=SETTLE_SECONDS
-        )
+        connections, in_flight = len(self.adaptors), self.in_flight()
+        self.logger.info("draining", reason=self._reason, connections=connections, in_flight=in_flight)
         self.router.ending = True
         for adaptor, _ in self.adaptors.values():
             adaptor.hold_back()
@@ -416,6 +417,6 @@ async def run_site(config: SiteConfig) -> int:
         return exit_codes.FAILURE
     async with trio.open_nursery() as nursery:
         await nursery.start(watch_signals, site)
-        code = await site.run()
+        code = await site.run(settle_memory)
         nursery.cancel_scope.cancel()
     return code
