@@ -92,13 +92,18 @@ class Router:
         finally:
             self.process.kill()
             self._reader.join(5)
+            assert self.process.stderr is not None
+            self.process.stderr.close()
         faults = [line for line in self.lines if "Traceback" in line or '"critical"' in line]
         assert not faults, faults[0]
         assert self.process.returncode == 0, self.lines[-5:]
 
 
 class Run:
-    def __init__(self, seed: int, messages: int, patience: float) -> None:
+    """One run; between two injuries it waits up to `pause` seconds, and `patience` is how long it may take in all."""
+
+    def __init__(self, seed: int, messages: int, patience: float, pause: float = 0.5) -> None:
+        self.pause = pause
         self.random = random.Random(seed)
         self.each = messages // CLIENTS
         self.patience = patience
@@ -153,7 +158,7 @@ class Run:
     def _hurt_until_done(self, start: float) -> None:
         draw = self.random
         while True:
-            time.sleep(draw.uniform(0.05, 0.5))
+            time.sleep(draw.uniform(self.pause / 10, self.pause))
             running = [index for index, sender in enumerate(self.senders) if sender.poll() is None]
             failed = [index for index, sender in enumerate(self.senders) if sender.poll() not in (None, 0)]
             assert not failed, f"sender {failed} failed"

@@ -447,5 +447,5 @@ def test_an_empty_budget() -> None:
     budget = ByteBudget(MIB)
     assert (budget.held(), budget.promised(), budget.spoken_for()) == (0, 0, 0)
     budget.recount()
-    budget.retry()
+    budget.retry(1.0)
     assert budget.next_deadline(0.0) == float("inf")

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 # A window never falls below this while there is any room: one frame under way, one being answered.
 MIN_WINDOW: Final = 2
-# One connection holds at most limit / SHARE; as much is kept for sessions that hold nothing.
+# One connection holds at most limit / SHARE; as much is kept for sessions that hold nothing or little.
 SHARE: Final = 4
+# Little is 1 / HOARD of what is left: so a stuck session leaves most of it to others, and they have full windows.
+HOARD: Final = 16
 # New sessions get the full first window while less than limit / GENEROUS is spoken for, and the smallest after that.
 GENEROUS: Final = 4
 # A renewal takes at most 1 / GREED of the room that is left, so that those who come later find some.
@@ -29,6 +31,12 @@ IDLE_TIME: Final = 10.0
 SLACK_TIME: Final = 30.0
 # How often windows are looked at for that, in seconds.
 IDLE_CHECK_INTERVAL: Final = 5.0
+# Sessions that wait are offered what others have let go at most this often, in seconds; what was their own, at once.
+RETRY_INTERVAL: Final = 0.005
+# ...and at least this often, should nothing happen meanwhile.
+LAST_RETRY_INTERVAL: Final = 0.1
+# So many collectors are asked on the way; more of them only at a full count.
+FEW: Final = 8
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 
 
@@ -37,8 +45,8 @@ class ByteBudget:
 
     limit: octets. `sessions` holds for each session what was written down for it when its window was last looked at:
     since then it can only have become less. `ended` are sessions that are over and whose payload is still on its way.
-    `waiting` are those that want a window and got none, in the order in which they asked. `copied` are collectors of
-    multicast deliveries, which count the octets that copies share.
+    `waiting` are those that want a window and got none, in the order in which they asked, with what they held then.
+    `copied` are collectors of multicast deliveries, which count the octets that copies share.
     """
 
     __slots__ = (
@@ -46,6 +54,7 @@ class ByteBudget:
         "_fresh",
         "_idle",
         "_next_check",
+        "_retry_at",
         "_slack",
         "_spoken_for",
         "copied",
@@ -59,7 +68,7 @@ class ByteBudget:
         self.limit = limit
         self.sessions: dict[Session, int] = {}
         self.ended: dict[Session, None] = {}
-        self.waiting: dict[Session, None] = {}
+        self.waiting: dict[Session, int] = {}
         self.copied: dict[Collector, None] = {}
         self._by_connection: dict[Connection, int] = {}
         self._spoken_for = 0
@@ -67,6 +76,7 @@ class ByteBudget:
         self._idle: dict[Session, tuple[int, float]] = {}
         self._slack: dict[Session, float] = {}
         self._next_check = inf
+        self._retry_at = 0.0
 
     # -- sums ----------------------------------------------------------------------------------------------------
 
@@ -123,23 +133,28 @@ class ByteBudget:
             self.ended[old] = None
             self._count(old)
 
-    def room(self, session: Session, enough: int, reserve: bool) -> int:
-        """Octets that may be promised to this session beyond what it holds; never negative.
-
-        enough: with that much the caller is content, and nothing is counted anew. reserve: whether the part kept for
-        sessions that hold nothing is open to it.
-        """
-        room = self._room(session, reserve)
-        if room < enough and not self._fresh:
+    def allowance(self, session: Session, want: int) -> int:
+        """How many frames a session may be promised beyond what it holds: `want` at most, 0 when nothing is left."""
+        frames = self._allowance(session, want)
+        if frames < want and not self._fresh:
             self.recount()
-            room = self._room(session, reserve)
-        return room
+            frames = self._allowance(session, want)
+        return frames
 
-    def retry(self) -> None:
-        """Offer windows to the sessions that wait, in their order, as far as there is room now."""
-        self.recount()
+    def retry(self, now: float) -> None:
+        """Offer windows to sessions that wait, in their order, as far as there is room. Called after every batch."""
+        if now >= self._retry_at:
+            self._retry_at = now + RETRY_INTERVAL
+            self.recount()
+        else:
+            if 0 < len(self.copied) <= FEW:
+                self._refresh_copied()
+            if all(session.held >= held for session, held in self.waiting.items()):
+                return
+            for session in self.waiting:
+                self._count(session)
         for session in list(self.waiting):
-            if self._room(session, reserve=session.held == 0) >= session.connection.max_frame_size:
+            if self._allowance(session, MIN_WINDOW) > 0:
                 del self.waiting[session]
                 session.offer_window()
 
@@ -152,10 +167,12 @@ class ByteBudget:
             self._idle.clear()
         elif self._next_check == inf:
             self._next_check = now + IDLE_CHECK_INTERVAL
-        return self._next_check
+        return min(self._next_check, self._retry_at + LAST_RETRY_INTERVAL) if self.waiting else self._next_check
 
     def handle_deadline(self, now: float) -> None:
         """Take back windows that lie idle, and forget what was taken back long enough ago."""
+        if self.waiting:
+            self.retry(now)
         if now < self._next_check:
             return
         self._next_check = now + IDLE_CHECK_INTERVAL
@@ -174,18 +191,25 @@ class ByteBudget:
                 del self._idle[session]
                 session.shrink_window(MIN_WINDOW)
                 self._slack[session] = now
-        self.retry()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _room(self, session: Session, reserve: bool) -> int:
+    def _allowance(self, session: Session, want: int) -> int:
         limit = self.limit
         share = limit // SHARE
+        frame = session.connection.max_frame_size
         mine = self.sessions.get(session, 0)
-        spoken = session.held + session.slack * session.connection.max_frame_size
-        total = (limit if reserve else limit - share) - (self._spoken_for - mine) - spoken
+        held = session.held
+        spoken = held + session.slack * frame
         own = share - (self._by_connection.get(session.connection, 0) - mine) - spoken
-        return max(0, min(total, own))
+        left = limit - (self._spoken_for - mine) - spoken
+        want = min(want, max(own // (2 * frame), MIN_WINDOW))
+        frames = min(want, (left - share) // (GREED * frame))
+        if frames < want and held * HOARD <= left:
+            frames = max(frames, min(want, left // (GREED * frame)))
+        if frames < MIN_WINDOW:
+            frames = min(want, MIN_WINDOW, (left - share if held else left) // frame)
+        return max(0, min(frames, own // frame))
 
     def _count(self, session: Session) -> None:
         """Write down what is true of a session now; one that is over and holds nothing is forgotten."""
@@ -226,10 +250,8 @@ class BudgetWindow(WindowPolicy):
 
     def begin(self, session: Session) -> int:
         budget = self.budget
-        frame = session.connection.max_frame_size
         generous = budget.spoken_for() < budget.limit // GENEROUS
-        want = min(INITIAL_WINDOW if generous else MIN_WINDOW, self.max_frames)
-        window = min(want, budget.room(session, want * frame, reserve=True) // frame)
+        window = budget.allowance(session, min(INITIAL_WINDOW if generous else MIN_WINDOW, self.max_frames))
         if window > 0:
             session.max_window = max(window, MIN_WINDOW)
             budget.account(session, window)
@@ -237,21 +259,16 @@ class BudgetWindow(WindowPolicy):
 
     def renew(self, session: Session) -> int:
         budget = self.budget
-        frame = session.connection.max_frame_size
         have = max(0, session.incoming_window)
-        want = min(session.max_window * 2, self.max_frames)
-        room = budget.room(session, want * GREED * frame, reserve=False) // frame
-        want = min(want, max(MIN_WINDOW, room // GREED))
-        if room < want:
-            want = min(want, budget.room(session, want * frame, reserve=session.held == 0) // frame)
-        session.max_window = max(want, MIN_WINDOW)
-        if want > have:
-            budget.account(session, want)
-            return want
+        window = budget.allowance(session, min(session.max_window * 2, self.max_frames))
+        session.max_window = max(window, MIN_WINDOW)
+        if window > have:
+            budget.account(session, window)
+            return window
         budget.account(session, have)
         if have == 0 and session not in budget.waiting:
             # Nothing to give: it is offered a window when something has left; half deliveries go on meanwhile.
-            budget.waiting[session] = None
+            budget.waiting[session] = session.held
             for link in list(session.links.values()):
                 link.hurry()
         return have

@@ -92,7 +92,7 @@ class Router:
         budget.batch_over()
         if budget.waiting:
             # Once a batch: what the retried sessions write frees nothing.
-            budget.retry()
+            budget.retry(self.now)
             while touched:
                 touched.pop().on_wake()
 
