@@ -186,9 +186,8 @@ def main() -> None:
     print("|-------------|-----------:|-------:|-------:|------:|")
     print(f"| without     | {without.row()} |")
     print(f"| stuck       | {stuck.row()} |")
-    print(
-        f"rate with the stuck ones: {median(stuck.rates) / median(without.rates):.1%}; memory_limit {arguments.memory_limit}"
-    )
+    kept = median(stuck.rates) / median(without.rates)
+    print(f"rate with the stuck ones: {kept:.1%}; memory_limit {arguments.memory_limit}")
     if ended:
         raise SystemExit(f"did not stay: {ended}")
 
