@@ -117,6 +117,9 @@ class _Driver:
                 return
             adaptor.receive_data(data if type(data) is bytes else bytes(data), current_time())
             wake_touched()
+            if adaptor.closed or adaptor.next_deadline() < self.deadline:
+                # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
+                self.wake.set()
 
     async def write(self) -> None:
         """The writer: waits for work that a flush could not finish, for deadlines, and for the end."""
