@@ -328,9 +328,24 @@ class Router:
             self._program.kill()
 
     def end(self, number: signal.Signals) -> None:
-        """End it by a signal: in order by SIGTERM, at once by SIGKILL."""
+        """End it by a signal: in order by SIGTERM and SIGINT, at once by SIGKILL."""
         self._program.signal(number)
-        self._program.output(status=0 if number is signal.SIGTERM else -number)
+        self.wait_for_end(-number if number is signal.SIGKILL else 0)
+
+    def wait_for_end(self, status: int = 0) -> None:
+        """Wait until the process has ended with this status."""
+        self._program.output(status)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._program.signal(number)
+
+    def kill(self) -> None:
+        """End the process whatever it does."""
+        self._program.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._program.pid
 
 
 def find_proton() -> list[str]:
