@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -156,20 +157,26 @@ def maps(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(st.tuples(inner, inner), max_size=4).map(make)
 
 
+_arrays: dict[st.SearchStrategy[Any], st.SearchStrategy[Any]] = {}
+
+
 def arrays(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return arrays of every constructor, some of them described."""
-
-    def make(code: int) -> st.SearchStrategy[Any]:
-        return st.builds(
-            Array,
-            st.just(code),
-            st.lists(array_elements(inner)[code], max_size=4),
-            st.lists(symbols | PRIMITIVES["ulong"], max_size=2).map(tuple),
+    if inner not in _arrays:
+        descriptors = st.lists(symbols | PRIMITIVES["ulong"], max_size=2).map(tuple)
+        # Strategies are made once: to make them again for each value takes longer than the value.
+        _arrays[inner] = st.deferred(
+            lambda: st.one_of(
+                [
+                    st.builds(Array, st.just(code), st.lists(elements, max_size=4), descriptors)
+                    for code, elements in sorted(array_elements(inner).items())
+                ]
+            )
         )
+    return _arrays[inner]
 
-    return st.sampled_from(sorted(array_elements(inner))).flatmap(make)
 
-
+@cache
 def values() -> st.SearchStrategy[Any]:
     """Return values of any type, nested."""
     return st.recursive(
@@ -184,13 +191,17 @@ def values() -> st.SearchStrategy[Any]:
     )
 
 
+def _delivery_states() -> st.SearchStrategy[Any]:
+    return providers("delivery-state")
+
+
 _SIMPLE: dict[str, st.SearchStrategy[Any]] = {
     "address": texts,
     "message-id": texts | PRIMITIVES["ulong"] | PRIMITIVES["uuid"] | binaries,
     "txn-id": binaries,
-    "map": st.dictionaries(binaries, st.none() | st.deferred(lambda: providers("delivery-state")), max_size=3),
-    "fields": st.dictionaries(symbols, st.deferred(values), max_size=3),
-    "*": st.deferred(values).filter(lambda value: value is not None),
+    "map": st.dictionaries(binaries, st.none() | st.deferred(_delivery_states), max_size=3),
+    "fields": st.dictionaries(symbols, values(), max_size=3),
+    "*": values().filter(lambda value: value is not None),
 }
 
 
@@ -199,12 +210,13 @@ def _unknown(described: Described) -> bool:
     return not any(described.descriptor in (cls.DESCRIPTOR, cls.NAME) for cls in registered_composites())
 
 
+@cache
 def providers(archetype: str) -> st.SearchStrategy[Any]:
     """Return composites that provide an archetype, and described values that nobody knows where those are allowed."""
     known = st.one_of([composite(cls) for cls in registered_composites() if archetype in cls.PROVIDES])
     if archetype == "error":
         return known
-    return known | st.builds(Described, symbols | PRIMITIVES["ulong"], st.deferred(values)).filter(_unknown)
+    return known | st.builds(Described, symbols | PRIMITIVES["ulong"], values()).filter(_unknown)
 
 
 def field_values(field: Field) -> st.SearchStrategy[Any]:
@@ -254,6 +266,7 @@ def bodies() -> st.SearchStrategy[Any]:
     )
 
 
+@cache
 def messages() -> st.SearchStrategy[message.Message]:
     """Return whole messages, with each section there and not."""
     annotations = st.dictionaries(symbols | PRIMITIVES["ulong"], values(), max_size=3)

@@ -13,6 +13,7 @@ from van.amqp.delivery_state import (
     ACCEPTED,
     RELEASED,
     Accepted,
+    Declare,
     Error,
     Modified,
     Received,
@@ -225,6 +226,7 @@ def test_composites_within_fields_become_composites() -> None:
         txn_id=b"t", outcome=Rejected(error=Error(condition="amqp:not-found", info={"a": UInt(1)}))
     )
     assert decode(state.encode()) == state
+    assert decode(Declare(global_id=[UInt(1), "any"]).encode()) == Declare(global_id=[UInt(1), "any"])
     attach = Attach(name="c", handle=1, role=ROLE_SENDER, target=Coordinator(capabilities=["amqp:local-transactions"]))
     assert decode(attach.encode()) == attach
 

@@ -280,6 +280,8 @@ def test_symbolic_descriptors_of_sections_are_understood() -> None:
         (Message(properties=Properties(content_type="ä")), "content-type: symbol 'ä' is not ASCII"),
         (Message(application_properties={1: 2}), "key 1 is no string"),  # type: ignore[dict-item]
         (Message(application_properties={"a": {1, 2}}), "set is no AMQP type"),
+        (Message(application_properties={"\ud800": 1}), "key '\\ud800' is not Unicode text"),
+        (Message(application_properties={"a": "\ud800"}), "a: '\\ud800' is not Unicode text"),
         (Message(message_annotations={"ä": 1}), "not ASCII"),
         (Message(footer=[]), "is no map"),  # type: ignore[arg-type]
         (Message(body=[Data(b""), AmqpSequence([])]), "AmqpSequence among sections of Data"),  # type: ignore[arg-type]
@@ -291,6 +293,17 @@ def test_symbolic_descriptors_of_sections_are_understood() -> None:
 def test_what_cannot_be_written_is_an_encode_error(message: Message, text: str) -> None:
     with pytest.raises(EncodeError, match=re.escape(text)):
         message.encode()
+
+
+def test_long_and_symbolic_application_properties_are_written_as_what_they_are() -> None:
+    message = Message(application_properties={"k" * 256: "v" * 256, Symbol("s"): Symbol("t")})
+    assert b"\xb1\0\0\x01\x00kk" in message.encode()
+    assert b"\xb1\0\0\x01\x00vv" in message.encode()
+    assert message.encode().endswith(b"\xa3\x01s\xa3\x01t")
+    many = Message(application_properties={f"{n}": None for n in range(128)})
+    assert many.encode()[3:4] == b"\xd1"
+    for original in (message, many):
+        assert Message.decode(original.encode()) == original
 
 
 def test_long_texts_in_properties_are_written_wide() -> None:

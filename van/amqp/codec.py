@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from typing import cast
 
@@ -796,7 +796,7 @@ def _encode_uuid(value: uuid.UUID, out: bytearray, depth: int) -> None:
     out += value.bytes
 
 
-def encode_binary(value: bytes, out: bytearray, depth: int) -> None:
+def encode_binary(value: bytes | bytearray, out: bytearray, depth: int) -> None:
     """Append binary (bytes, bytearray). Raises EncodeError from 4 GiB on."""
     size = len(value)
     if size <= 0xFF:
@@ -1032,8 +1032,9 @@ def _encode_compounds(code: int, items: Iterable[object], out: bytearray, depth:
     for item in items:
         piece = bytearray()
         if family == 0x00 and _is_list(item):
-            _encode_contents(cast("list[object]", item), piece, depth + 1)
-            count = len(cast("list[object]", item))
+            items_of = cast("Sequence[object]", item)
+            _encode_contents(items_of, piece, depth + 1)
+            count = len(items_of)
         elif family == 0x01 and isinstance(item, (dict, MapPairs)):
             _encode_pairs(item, piece, depth + 1)
             count = 2 * len(item)

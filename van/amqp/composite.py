@@ -374,19 +374,19 @@ def from_list(cls: type[C], values: list[object]) -> C:
     fields = cls.FIELDS
     if len(values) > len(fields):
         raise DecodeError(f"{cls.NAME}: {len(values)} fields, it has {len(fields)}")
-    composite = cls.__new__(cls)
     given = len(values)
+    arguments: dict[str, object] = {}
     for index, field in enumerate(fields):
         value = values[index] if index < given else None
         if value is None:
             if field.mandatory:
                 raise DecodeError(f"{cls.NAME}: {field.name} is mandatory")
-            setattr(composite, field.attribute, field.default)
+            arguments[field.attribute] = field.default
         elif field.multiple:
-            setattr(composite, field.attribute, _decode_multiple(cls, field, value))
+            arguments[field.attribute] = _decode_multiple(cls, field, value)
         else:
-            setattr(composite, field.attribute, decode_field(cls, field, value))
-    return composite
+            arguments[field.attribute] = decode_field(cls, field, value)
+    return cast("Callable[..., C]", cls)(**arguments)
 
 
 def _wrong_type(cls: type[Composite], field: Field, value: object) -> DecodeError:
