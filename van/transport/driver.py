@@ -18,7 +18,7 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.tls import why_broken
 
-# One turn of encoding; then it is written.
+# One turn of encoding for a stream without a descriptor: one TLS write, one WebSocket message.
 WRITE_SIZE: Final = 65536
 # A flush that has written this much leaves the rest to the writer task, so that other connections have their turn.
 FLUSH_LIMIT: Final = 262144
@@ -60,7 +60,7 @@ class _Driver:
         written = 0
         adaptor = self.adaptor
         while written < FLUSH_LIMIT:
-            chunks = adaptor.data_to_send(WRITE_SIZE)
+            chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
             if not chunks:
                 if adaptor.closed or adaptor.next_deadline() < self.deadline:
                     self.wake.set()
