@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.harness import Certificates, Cyrus, Proton, Rhea, Router, find_cyrus, find_proton, find_rhea
+from tests.interop.harness import (
+    Certificates,
+    Cyrus,
+    Proton,
+    Rhea,
+    Router,
+    find_cyrus,
+    find_proton,
+    find_proton_with_scram,
+    find_rhea,
+)
 
 USERS = {"alice": "pencil", "bob": "chalk and cheese"}
 
@@ -118,10 +128,8 @@ def router(site_folder: Path, certificates: Certificates) -> Iterator[Router]:
 
 
 @pytest.fixture
-def proton(
-    proton_mechanisms: list[str], router: Router, certificates: Certificates, tmp_path: Path
-) -> Iterator[Proton]:
-    programs = Proton(router, certificates, proton_mechanisms, tmp_path)
+def proton(proton_found: None, router: Router, certificates: Certificates, tmp_path: Path) -> Iterator[Proton]:
+    programs = Proton(router, certificates, tmp_path)
     yield programs
     programs.end_all()
     router.check_alive()
@@ -136,8 +144,24 @@ def rhea(rhea_found: tuple[str, str], router: Router, certificates: Certificates
 
 
 @pytest.fixture(scope="session")
-def proton_mechanisms() -> list[str]:
-    return find_proton()
+def proton_found() -> None:
+    find_proton()
+
+
+@pytest.fixture
+def proton_with_scram(
+    scram_python: str, router: Router, certificates: Certificates, tmp_path: Path
+) -> Iterator[Proton]:
+    mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    programs = Proton(router, certificates, tmp_path, mechanisms, scram_python)
+    yield programs
+    programs.end_all()
+    router.check_alive()
+
+
+@pytest.fixture(scope="session")
+def scram_python() -> str:
+    return find_proton_with_scram()
 
 
 @pytest.fixture

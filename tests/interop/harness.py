@@ -29,8 +29,8 @@ PROJECT = HERE.parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's package of Proton is for the system's interpreter, not for ours."""
 
-PROTON_PYTHON = os.environ.get("VAN_PROTON_PYTHON", SYSTEM_PYTHON)
-"""An interpreter with another Proton; one that was built with Cyrus SASL (Debian's is not) is tried with SCRAM too."""
+SCRAM_PYTHON = os.environ.get("VAN_PROTON_PYTHON", SYSTEM_PYTHON)
+"""An interpreter whose Proton was built with Cyrus SASL, so that it knows SCRAM; Debian's and PyPI's wheels are not."""
 
 PROTON_EXAMPLES = Path("/usr/share/proton/examples/python")
 
@@ -199,10 +199,18 @@ class Programs:
 class Proton(Programs):
     """Programs that use Qpid Proton: Debian's examples, unmodified, and our own short ones in `proton/`."""
 
-    def __init__(self, router: Router, certificates: Certificates, mechanisms: Sequence[str], scratch: Path) -> None:
+    def __init__(
+        self,
+        router: Router,
+        certificates: Certificates,
+        scratch: Path,
+        mechanisms: Sequence[str] = ("PLAIN",),
+        python: str = SYSTEM_PYTHON,
+    ) -> None:
         super().__init__()
         self.mechanisms = mechanisms
-        """Those for users with a password that this Proton knows, the one it prefers last."""
+        """Those for users with a password that this Proton is tried with, the one it prefers last."""
+        self._python = python
         self._router = router
         self._certificates = certificates
         self._scratch = scratch
@@ -229,11 +237,11 @@ class Proton(Programs):
         environment = {"PYTHONPATH": str(PROTON_EXAMPLES), "PYTHONDONTWRITEBYTECODE": "1"}
         if trace:
             environment["PN_TRACE_FRM"] = "1"
-        return self.start([PROTON_PYTHON, str(path), *arguments], environment)
+        return self.start([self._python, str(path), *arguments], environment)
 
     def program(self, name: str, **options: object) -> Program:
         """Start one of our own programs; it finds its options as JSON in its first argument."""
-        return self.start([PROTON_PYTHON, str(HERE / "proton" / f"{name}.py"), json.dumps(options)])
+        return self.start([self._python, str(HERE / "proton" / f"{name}.py"), json.dumps(options)])
 
 
 class Cyrus(Programs):
@@ -348,14 +356,27 @@ class Router:
         return self._program.pid
 
 
-def find_proton() -> list[str]:
-    """Check that there is Proton; return the mechanisms for users with a password that it knows."""
-    ask = "import proton; print(proton.SASL.extended())"
+def find_proton() -> None:
+    """Check that there is Proton."""
+    if _proton_says(SYSTEM_PYTHON, "proton.VERSION") is None:
+        missing(f"{SYSTEM_PYTHON} has no Proton (Debian's python3-qpid-proton)")
+
+
+def find_proton_with_scram() -> str:
+    """Return an interpreter whose Proton knows SCRAM."""
+    if _proton_says(SCRAM_PYTHON, "proton.SASL.extended()") != "True":
+        missing(f"the Proton of {SCRAM_PYTHON} knows no SCRAM (VAN_PROTON_PYTHON: one that was built with Cyrus SASL)")
+    return SCRAM_PYTHON
+
+
+def _proton_says(python: str, expression: str) -> str | None:
     try:
-        asked = subprocess.run([PROTON_PYTHON, "-c", ask], capture_output=True, text=True, check=True)
+        asked = subprocess.run(
+            [python, "-c", f"import proton; print({expression})"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
-        missing(f"{PROTON_PYTHON} has no Proton (Debian's python3-qpid-proton)")
-    return ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] if asked.stdout.strip() == "True" else ["PLAIN"]
+        return None
+    return asked.stdout.strip()
 
 
 def find_cyrus() -> None:

@@ -1,4 +1,4 @@
-"""Who may come in, with Qpid Proton over TCP and TLS: ANONYMOUS, PLAIN, EXTERNAL (SCRAM: `test_cyrus.py`)."""
+"""Who may come in, with Qpid Proton over TCP and TLS: ANONYMOUS, PLAIN, EXTERNAL, and SCRAM where Proton knows it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from tests.interop.harness import Certificates, Proton
 pytestmark = pytest.mark.interop
 
 REFUSED = "transport error amqp:unauthorized-access"
+
+
+@pytest.fixture(params=["proton", "proton_with_scram"])
+def proton(request: pytest.FixtureRequest) -> Proton:
+    """Debian's Proton, and one that was built with Cyrus SASL."""
+    found: Proton = request.getfixturevalue(request.param)
+    return found
 
 
 def test_anonymous(proton: Proton, address: str) -> None:

@@ -48,9 +48,9 @@ def restarted(tmp_path: Path) -> Iterator[Restarted]:
 
 @pytest.fixture
 def programs(
-    restarted: Restarted, proton_mechanisms: list[str], certificates: Certificates, tmp_path: Path
+    restarted: Restarted, proton_found: None, certificates: Certificates, tmp_path: Path
 ) -> Iterator[Proton]:
-    started = Proton(restarted.router, certificates, proton_mechanisms, tmp_path)
+    started = Proton(restarted.router, certificates, tmp_path)
     yield started
     started.end_all()
 
