@@ -26,10 +26,10 @@ class Tally:
         self.states: Counter[OutcomeState] = Counter()
         self.reasons: Counter[str] = Counter()
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome."""
+    def add(self, outcome: Outcome, explained: bool = False) -> None:
+        """Count one outcome; what is `explained` elsewhere is no reason to be shown."""
         self.states[outcome.state] += 1
-        if not outcome.accepted and outcome.state is not OutcomeState.SETTLED:
+        if not explained and not outcome.accepted and outcome.state is not OutcomeState.SETTLED:
             self.reasons[str(outcome)] += 1
 
     def as_json(self) -> dict[str, int]:
@@ -70,7 +70,7 @@ async def send(
     for tracker in pending:
         # Those without an outcome have not been sent.
         if tracker.outcome_now is not None:
-            tally.add(tracker.outcome_now)
+            tally.add(tracker.outcome_now, patience.exhausted)
     if as_json:
         await write(json_line(tally.as_json()))
     tally.complain()
