@@ -27,6 +27,8 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	$(BIN)/mypy --strict
+	MYPYPATH=fuzz $(BIN)/mypy --strict fuzz
+	MYPYPATH=benchmarks $(BIN)/mypy --strict benchmarks
 
 tests: $(VENV)/.installed-test
 	$(BIN)/coverage erase

@@ -49,6 +49,7 @@ PLANTED = (
 
 
 def one_input(data: bytes) -> None:
+    to: object
     try:
         to = read_to(data)
     except AmqpError:
