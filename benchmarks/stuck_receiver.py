@@ -106,6 +106,7 @@ def play(role: str, port: int, address: str) -> None:
     connection.open()
     owner.attach(connection, address)
     with socket.create_connection(("127.0.0.1", port)) as stream_:
+        stream_.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream_.settimeout(0.1)
         while True:
             while data := b"".join(connection.data_to_send(65536)):
