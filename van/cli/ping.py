@@ -77,7 +77,7 @@ async def ping(
                 raise StoppedError(
                     exit_codes.TIMED_OUT, f"no credit for {whereto} within {seconds:g} s: nobody receives there"
                 )
-            name = connection.remote_container_id if address is None else address
+            name = (connection.remote_container_id or "the router") if address is None else address
             try:
                 while not count or pings.sent < count:
                     if pings.sent:
