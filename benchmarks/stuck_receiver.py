@@ -121,6 +121,7 @@ def play(role: str, port: int, address: str) -> None:
                 if not received:
                     raise SystemExit(f"{role}: the router has closed the connection")
                 connection.receive_data(received, time.monotonic())
+            connection.handle_deadline(time.monotonic())
             owner.work()
 
 
@@ -159,6 +160,8 @@ def main() -> None:
         return
     limit = f'id = "benchmark"\nmemory_limit = "{arguments.memory_limit}"'
     measure.SITE = measure.SITE.replace('id = "benchmark"', limit)
+    # One that is stopped is silent: it shall stay all the same.
+    measure.SITE = measure.SITE.replace("[[listener]]", "[[listener]]\nidle_timeout_seconds = 0")
     without, stuck = Measured(), Measured()
     with RouterProcess() as router:
 
