@@ -12,7 +12,7 @@ from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import ErrorCondition
 from van.amqp.link import SenderLink
 from van.amqp.session import INITIAL_WINDOW, MAX_SESSION_FRAMES
-from van.routing.budget import IDLE_CHECK_INTERVAL, IDLE_TIME, MIN_WINDOW, SLACK_TIME, ByteBudget
+from van.routing.budget import IDLE_CHECK_INTERVAL, IDLE_TIME, MIN_WINDOW, SLACK_TIME, ByteBudget, payload_limit
 
 MIB = 1024 * 1024
 FRAME = 16384
@@ -449,3 +449,8 @@ def test_an_empty_budget() -> None:
     budget.recount()
     budget.retry(1.0)
     assert budget.next_deadline(0.0) == float("inf")
+
+
+@pytest.mark.parametrize(("memory", "payload"), [(16 * MIB, 12 * MIB), (256 * MIB, 208 * MIB), (1024 * MIB, 976 * MIB)])
+def test_the_process_itself_needs_a_part(memory: int, payload: int) -> None:
+    assert payload_limit(memory) == payload

@@ -25,7 +25,7 @@ async def describe(site: Site) -> None:
         in_flight=site.in_flight(),
         held=budget.held(),
         promised=budget.promised(),
-        memory_limit=budget.limit,
+        memory_limit=site.config.router.memory_limit,
     )
     for depth, task in tree_of_tasks():
         logger.info("task", depth=depth, task=task)

@@ -47,7 +47,7 @@ from van.router.sections import AddressConfig, ConnectionConfig, ConnectorConfig
 from van.routing import address
 from van.routing.adaptor import Adaptor
 from van.routing.address import Distribution, PatternTable
-from van.routing.budget import ByteBudget
+from van.routing.budget import ByteBudget, payload_limit
 from van.routing.router import Router
 from van.transport.connector import Connector
 from van.transport.errors import TransportError
@@ -104,7 +104,7 @@ class Site:
             tokens=new_token,
             addresses=_addresses(config.addresses),
             default_distribution=Distribution(config.router.default_distribution),
-            budget=ByteBudget(config.router.memory_limit),
+            budget=ByteBudget(payload_limit(config.router.memory_limit)),
             stream_stall_seconds=config.router.stream_stall_seconds,
         )
         self._connection_logger = get_logger("transport")
@@ -358,7 +358,7 @@ class Site:
         router.patterns = patterns
         router.default_distribution = Distribution(config.router.default_distribution)
         router.stream_stall_seconds = config.router.stream_stall_seconds
-        router.budget.limit = config.router.memory_limit
+        router.budget.limit = payload_limit(config.router.memory_limit)
         self.limit.limit = config.router.max_connections
         for listener, entry in zip(self.listeners, config.listeners, strict=True):
             listener.limit.limit = entry.max_connections

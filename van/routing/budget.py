@@ -38,6 +38,13 @@ LAST_RETRY_INTERVAL: Final = 0.1
 # So many collectors are asked on the way; more of them only at a full count.
 FEW: Final = 8
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
+# The process itself takes about this many octets; of a small memory limit a quarter is set aside for it and no more.
+PROCESS_SIZE: Final = 48 * 1024 * 1024
+
+
+def payload_limit(memory_limit: int) -> int:
+    """What is left for payload of the memory that a router may take, both in octets."""
+    return memory_limit - min(memory_limit // 4, PROCESS_SIZE)
 
 
 class ByteBudget:
