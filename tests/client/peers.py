@@ -149,9 +149,10 @@ class Peer(Adaptor):
         )
         link.detach(error)
 
-    def send(self, link: SenderLink, payload: bytes, *, settled: bool = False) -> Delivery:
-        """Queue a delivery to the client."""
+    def send(self, link: SenderLink, payload: bytes, *, settled: bool = False, more: bool = False) -> Delivery:
+        """Queue a delivery to the client; with `more` its end does not come."""
         delivery = Delivery(None, -1, b"", payload, settled, Holder())
+        delivery.more = more
         link.source.undelivered.append(delivery)
         link.ready()
         self.on_wake()

@@ -198,7 +198,7 @@ async def test_a_certificate_is_a_proof(secured: RunningSite, certificates: Cert
         private_key_file=certificates.client_key,
     )
     assert "alice" in secured.log
-    with pytest.raises((UnreachableError, AuthenticationError)):
+    with pytest.raises(UnreachableError, match="certificate"):
         await exchange(url, ca_cert_file=certificates.ca)
 
 
@@ -304,18 +304,18 @@ async def test_a_peer_that_opens_only_to_send_us_away() -> None:
 
 async def test_a_peer_that_falls_silent_is_given_up() -> None:
     async with staged(Scene()) as scene:
-        async with connect(scene.url, idle_timeout=0.3) as connection:
+        async with connect(scene.url, idle_timeout=0.5) as connection:
             # Its heartbeats were promised, and do not come.
             scene.peer.next_deadline = lambda: float("inf")  # type: ignore[method-assign]
             error = await connection.wait_closed()
             assert isinstance(error, ConnectionClosedError)
             assert not error.by_peer
-            assert "nothing received for 0.3 seconds" in str(error)
+            assert "nothing received for 0.5 seconds" in str(error)
 
 
 async def test_heartbeats_keep_a_quiet_connection_up() -> None:
-    async with staged(Scene(idle_timeout=0.2)) as scene, connect(scene.url, idle_timeout=0.2) as connection:
-        await trio.sleep(0.5)
+    async with staged(Scene(idle_timeout=1.0)) as scene, connect(scene.url, idle_timeout=1.0) as connection:
+        await trio.sleep(1.5)
         async with connection.sender("orders") as sender:
             assert (await sender.send("x")).state is OutcomeState.ACCEPTED
 

@@ -179,8 +179,7 @@ async def test_a_delivery_that_is_aborted_gives_its_credit_back() -> None:
             link = scene.peer.links[0]
             assert isinstance(link, SenderLink)
             await scene.until(lambda: link.link_credit == 1)
-            half = scene.peer.send(link, bytes(200_000))
-            half.more = True
+            scene.peer.send(link, bytes(200_000), more=True)
             await scene.until(lambda: link.link_credit == 0)
             link.abort_current()
             scene.peer.on_wake()

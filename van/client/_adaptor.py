@@ -127,7 +127,7 @@ class ClientAdaptor(Adaptor):
     def connection_lost(self, now: float) -> None:
         self.closed = True
         if not self.over:
-            error = None if self._closing else ConnectionClosedError("", "the connection was lost")
+            error = None if self._closing else ConnectionClosedError("", self.reason or "the connection was lost")
             self._end(error)
         self.ended.set()
 
@@ -187,7 +187,9 @@ class ClientAdaptor(Adaptor):
         if isinstance(sasl, SaslClient) and sasl.done and not sasl.succeeded:
             error = AuthenticationError(event.condition, event.description)
         else:
-            error = ConnectionClosedError(event.condition, event.description or "closed by the peer", event.by_peer)
+            # Where the stream broke, the driver knows why: a reset, a TLS alert.
+            description = (not event.condition and self.reason) or event.description or "closed by the peer"
+            error = ConnectionClosedError(event.condition, description, event.by_peer)
         self.connection.close()
         self._end(None if self._closing else error)
 
