@@ -15,6 +15,7 @@ from van.router.config import default_config
 from van.router.reload import changes, reload, taken_over
 from van.router.site import Site
 from van.routing.address import Distribution
+from van.routing.budget import payload_limit
 
 USERS = """
 [router]
@@ -93,7 +94,7 @@ async def test_what_may_change_does(site: SiteFile) -> None:
             'listener "open".max_connections',
         ]
         router = scene.site.router
-        assert (router.budget.limit, router.stream_stall_seconds) == (5 * 1024 * 1024, 7)
+        assert (router.budget.limit, router.stream_stall_seconds) == (payload_limit(5 * 1024 * 1024), 7)
         assert router.default_distribution is Distribution.CLOSEST
         assert (scene.site.limit.limit, scene.site.listeners[0].limit.limit) == (1, 3)
         before = scene.text
