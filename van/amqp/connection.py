@@ -1,4 +1,4 @@
-"""A connection (2.4): protocol headers, the SASL layer, Open to Close, channels, idle time-outs, and the frame loop.
+"""A connection (2.4): Open to Close, channels, idle time-outs, and the frame loop.
 
 Bytes and the time go in, events and chunks of bytes come out. Which performative is legal when stands in the two tables
 below, and nowhere else; what is legal within a session or a link is decided in `session.py` and `link.py`.
@@ -12,7 +12,6 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
-from van.amqp.composite import Composite, decode_composite
 from van.amqp.errors import (
     AmqpConnectionError,
     AmqpError,
@@ -31,18 +30,16 @@ from van.amqp.events import (
     SessionEnded,
 )
 from van.amqp.framing import (
-    AMQP_HEADER,
     DEFAULT_MAX_FRAME_SIZE,
     EMPTY_FRAME,
     FRAME_HEADER,
     FRAME_TYPE_AMQP,
-    FRAME_TYPE_SASL,
     HEADER_LENGTH,
     MIN_MAX_FRAME_SIZE,
-    SASL_HEADER,
-    describe_header,
     encode_frame,
+    frame_error,
 )
+from van.amqp.handshake import Handshake
 from van.amqp.link import LINK_QUANTUM, Link, SenderLink, wire_error
 from van.amqp.performatives import (
     Attach,
@@ -78,9 +75,7 @@ HEARTBEATS: Final = 3
 class Receiving(enum.Enum):
     """What the peer has sent so far; it decides what it may send next."""
 
-    HEADER = "protocol header"
-    SASL = "SASL frames"
-    AMQP_HEADER = "AMQP header after SASL"
+    HANDSHAKE = "protocol headers and SASL"
     OPEN = "open"
     OPENED = "frames"
     CLOSED = "nothing"
@@ -153,7 +148,7 @@ class Connection:
         self.window_policy = window_policy if window_policy is not None else WindowPolicy()
         self.on_touched = on_touched
         self.touched = False
-        self.receiving = Receiving.HEADER
+        self.receiving = Receiving.HANDSHAKE
         self.remote_open: Open | None = None
         self.remote_max_frame_size = MIN_MAX_FRAME_SIZE
         self.remote_channel_max = 0xFFFF
@@ -164,12 +159,11 @@ class Connection:
         self.octets_out = 0
         # Open received, no Close either way: frames are taken as they come.
         self._flowing = False
-        self._header_sent = False
         self._partial: list[bytes] = []
         self._partial_size = 0
         self._partial_needed = 0
         self._events: list[Event] = []
-        self._handshake: list[bytes | memoryview] = []
+        self._handshake = Handshake(self.accepting, sasl, sasl_required)
         self._control: list[bytes | memoryview] = []
         self._control_size = 0
         self._by_remote_channel: dict[int, Session] = {}
@@ -186,11 +180,6 @@ class Connection:
         self._written = False
         self._close_deadline = inf
         self._now = now
-        if not self.accepting:
-            if sasl is not None:
-                self._handshake.append(SASL_HEADER)
-            else:
-                self._send_amqp_header()
 
     # -- verbs ---------------------------------------------------------------------------------------------------
 
@@ -237,7 +226,7 @@ class Connection:
         """Write a Close (2.4.3), with `error` for the peer, behind our Open if that is not out yet."""
         if self.close_sent or self.closed:
             return
-        if not self._header_sent:
+        if not self._handshake.header_sent:
             # Nothing can be said before the headers: the stream just ends.
             self._end()
             return
@@ -306,7 +295,7 @@ class Connection:
                 continue
             size, data_offset, frame_type, channel = _unpack_header(data, pos)
             if size > max_frame_size or data_offset < 2 or data_offset << 2 > size or frame_type != FRAME_TYPE_AMQP:
-                self._fail(self._frame_error(size, data_offset, frame_type))
+                self._fail(frame_error(size, max_frame_size, data_offset, frame_type, self.receiving.value))
                 continue
             stop = pos + size
             if stop > end:
@@ -384,91 +373,43 @@ class Connection:
         return pos
 
     def _receive_early(self, data: bytes, pos: int, end: int) -> int:
-        """Take a protocol header, a SASL frame or the Open. Returns how many octets it took; 0 when it is not whole."""
+        """Take what comes before frames may flow. Returns how many octets it took; 0 when it is not whole."""
         if self.receiving is Receiving.CLOSED:
             return end - pos
         try:
-            if self.receiving is Receiving.HEADER or self.receiving is Receiving.AMQP_HEADER:
-                self._receive_header(data[pos : pos + HEADER_LENGTH])
-                return HEADER_LENGTH
+            if self.receiving is Receiving.HANDSHAKE:
+                return self._receive_handshake(data, pos, end)
             size, data_offset, frame_type, _ = _unpack_header(data, pos)
-            expected = FRAME_TYPE_SASL if self.receiving is Receiving.SASL else FRAME_TYPE_AMQP
-            # 2.4.1: before Open nothing is negotiated, so our own limit holds; SASL frames have the smallest (5.3.1).
-            limit = MIN_MAX_FRAME_SIZE if expected == FRAME_TYPE_SASL else max(self.max_frame_size, MIN_MAX_FRAME_SIZE)
-            if size > limit or data_offset < 2 or data_offset << 2 > size or frame_type != expected:
-                raise self._frame_error(size, data_offset, frame_type)
+            # 2.4.1: before Open nothing is negotiated, so our own limit holds.
+            limit = max(self.max_frame_size, MIN_MAX_FRAME_SIZE)
+            if size > limit or data_offset < 2 or data_offset << 2 > size or frame_type != FRAME_TYPE_AMQP:
+                raise frame_error(size, limit, data_offset, frame_type, self.receiving.value)
             if pos + size > end:
                 return 0
             body = pos + (data_offset << 2)
             if body == pos + size:
                 return size
-            if self.receiving is Receiving.SASL:
-                self._receive_sasl(decode_composite(data, body, pos + size)[0])
-                return size
             performative, _ = decode_performative(data, body, pos + size)
-            if type(performative) is Open:
-                self._receive_open(performative)
-            else:
-                raise AmqpConnectionError(
-                    ErrorCondition.ILLEGAL_STATE, f"{type(performative).__name__.lower()} before open"
-                )
+            if type(performative) is not Open:
+                name = type(performative).__name__.lower()
+                raise AmqpConnectionError(ErrorCondition.ILLEGAL_STATE, f"{name} before open")
+            self._receive_open(performative)
             return size
         except AmqpError as error:
             self._fail(error)
             return end - pos
 
-    def _receive_header(self, header: bytes) -> None:
-        if header == AMQP_HEADER:
-            if self.receiving is Receiving.HEADER and (
-                (self.accepting and self.sasl_required) or (not self.accepting and self.sasl is not None)
-            ):
-                self._refuse_header(SASL_HEADER, "SASL is required here, and the peer began without it")
-                return
-            if not self._header_sent:
-                self._send_amqp_header()
-            self.receiving = Receiving.OPEN
-        elif header == SASL_HEADER and self.sasl is not None and self.receiving is Receiving.HEADER:
-            self.receiving = Receiving.SASL
-            if self.accepting:
-                self._handshake.append(SASL_HEADER)
-            self._write_sasl(self.sasl.start())
-        else:
-            expected = SASL_HEADER if self.sasl is not None and self.receiving is Receiving.HEADER else AMQP_HEADER
-            self._refuse_header(expected, f"the peer sent {describe_header(header)} where an AMQP header belongs")
-
-    def _refuse_header(self, expected: bytes, description: str) -> None:
-        """2.2: answer a header that is not to be had with one that is, and end the stream."""
-        if not self._header_sent:
-            self._handshake.append(expected)
-        self._events.append(ConnectionClosed(False, ErrorCondition.FRAMING_ERROR, description))
-        self._end()
-
-    def _receive_sasl(self, performative: object) -> None:
-        sasl = self.sasl
-        assert sasl is not None
-        if not isinstance(performative, Composite):
-            raise AmqpConnectionError(ErrorCondition.NOT_ALLOWED, "a SASL frame with an unknown performative")
-        self._write_sasl(sasl.receive(performative))
-        if not sasl.done:
-            return
-        if not sasl.succeeded:
-            reason = sasl.error or "authentication failed"
-            self._events.append(ConnectionClosed(not self.accepting, ErrorCondition.UNAUTHORIZED_ACCESS, reason))
+    def _receive_handshake(self, data: bytes, pos: int, end: int) -> int:
+        handshake = self._handshake
+        size = handshake.receive(data, pos, end)
+        self._touch()
+        refusal = handshake.refusal
+        if refusal is not None:
+            self._events.append(ConnectionClosed(refusal.by_peer, refusal.condition, refusal.description))
             self._end()
-            return
-        self.receiving = Receiving.AMQP_HEADER
-        if not self.accepting:
-            self._send_amqp_header()
-
-    def _write_sasl(self, performatives: list[Composite]) -> None:
-        for performative in performatives:
-            self._handshake.append(encode_frame(0, performative.encode(), FRAME_TYPE_SASL))
-        self._touch()
-
-    def _send_amqp_header(self) -> None:
-        self._handshake.append(AMQP_HEADER)
-        self._header_sent = True
-        self._touch()
+        elif handshake.done:
+            self.receiving = Receiving.OPEN
+        return size
 
     def _receive_open(self, open_: Open) -> None:
         self.remote_open = open_
@@ -572,9 +513,10 @@ class Connection:
     def data_to_send(self, limit: int = 65536) -> list[bytes | memoryview]:
         """Return chunks to write in this order, `limit` octets of transfers or a little more; empty for none."""
         self.touched = False
-        out = self._handshake
-        self._handshake = []
-        if not self._header_sent:
+        handshake = self._handshake
+        out = handshake.out
+        handshake.out = []
+        if not handshake.header_sent:
             self._written = True
             return out
         if self._control:
@@ -760,15 +702,6 @@ class Connection:
     def _no_session(self, channel: int) -> AmqpConnectionError:
         return AmqpConnectionError(ErrorCondition.NOT_ALLOWED, f"a frame on channel {channel}, which has no session")
 
-    def _frame_error(self, size: int, data_offset: int, frame_type: int) -> AmqpConnectionError:
-        if size > self.max_frame_size:
-            return FramingError(f"a frame of {size} octets, where {self.max_frame_size} are allowed")
-        if frame_type not in (FRAME_TYPE_AMQP, FRAME_TYPE_SASL):
-            return FramingError(f"frame type {frame_type}")
-        if data_offset < 2 or data_offset << 2 > size:
-            return FramingError(f"a frame of {size} octets with data offset {data_offset}")
-        return FramingError(f"frame type {frame_type} where {self.receiving.value} may follow")
-
     def _fail_session(self, channel: int, error: AmqpSessionError) -> None:
         session = self._by_remote_channel.get(channel)
         if session is None or session.end_sent:
@@ -786,8 +719,8 @@ class Connection:
 
     def _fail(self, error: AmqpError) -> None:
         self._events.append(ConnectionClosed(False, error.condition, error.description))
-        if not self._header_sent and self.accepting and self.receiving is Receiving.HEADER:
-            self._handshake.append(SASL_HEADER if self.sasl_required else AMQP_HEADER)
+        if self.receiving is Receiving.HANDSHAKE:
+            self._handshake.give_up()
         self.close(error)
         if self.receiving is not _OPENED:
             self._end()

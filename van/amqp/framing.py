@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from van.amqp.errors import FramingError
+
 AMQP_HEADER: Final = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER: Final = b"AMQP\x03\x01\x00\x00"
 TLS_HEADER: Final = b"AMQP\x02\x01\x00\x00"
@@ -45,3 +47,14 @@ def describe_header(data: bytes) -> str:
             return "the TLS header of AMQP (use amqps, where TLS comes first)"
         return f"AMQP protocol id {data[4]}, version {data[5]}.{data[6]}.{data[7]}"
     return f"octets {data[:8].hex(' ')}"
+
+
+def frame_error(size: int, limit: int, data_offset: int, frame_type: int, expected: str) -> FramingError:
+    """The error for a frame header that cannot be right; `expected` says in words what may come."""
+    if size > limit:
+        return FramingError(f"a frame of {size} octets, where {limit} are allowed")
+    if frame_type not in (FRAME_TYPE_AMQP, FRAME_TYPE_SASL):
+        return FramingError(f"frame type {frame_type}")
+    if data_offset < 2 or data_offset << 2 > size:
+        return FramingError(f"a frame of {size} octets with data offset {data_offset}")
+    return FramingError(f"frame type {frame_type} where {expected} may follow")
