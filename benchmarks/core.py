@@ -16,12 +16,12 @@ from wire import Batches, Counter, Peer, message
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.sasl import SaslServer, anonymous
+from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE
 from van.routing.address import AddressConfig, Distribution
 from van.routing.router import Router
 
-WRITE_SIZE = 65536
-# As many octets as a socket hands over at once.
-READ_SIZE = 65536
+# What the driver asks for at once.
+WRITE_SIZE = 262144
 
 
 class Station:
@@ -98,7 +98,8 @@ def carry(count: int, size: int, *, settled: bool = False, receivers: int = 1) -
         spent += clock() - begin - glance
 
     sent = frames = turns = 0
-    limit = 1 if batches.later else READ_SIZE // (size + 40)
+    # As much as one read takes of a busy socket.
+    limit = (LARGE_READ_SIZE if batches.later else READ_SIZE) // size
     while sent < count or any(station.counter.transfers < count for station in receiving):
         turns += 1
         assert turns < 100 * count + 1000, f"the core stands still at message {sent}"
@@ -106,12 +107,11 @@ def carry(count: int, size: int, *, settled: bool = False, receivers: int = 1) -
         number = min(credit, window // batches.frames, limit, count - sent)
         if number > 0:
             data = batches.make(sent, number)
-            for later in batches.later:
-                data += later
+            if batches.later:
+                data = b"".join(batches.make(sent + index, 1) + b"".join(batches.later) for index in range(number))
             sent += number
             frames += number * batches.frames
-            for start in range(0, len(data), READ_SIZE):
-                hand_over(sender, data[start : start + READ_SIZE])
+            hand_over(sender, data)
         for station in receiving:
             station.counter.feed(station.output())
             if answer := station.counter.renew() if settled else station.counter.accept():
