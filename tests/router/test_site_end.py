@@ -169,6 +169,34 @@ async def test_who_is_still_shaking_hands_is_cut(site: SiteFile) -> None:
         assert await ended(scene) == 0
 
 
+WEBSOCKET = b"""\
+GET / HTTP/1.1\r
+host: here\r
+upgrade: websocket\r
+connection: upgrade\r
+sec-websocket-version: 13\r
+sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r
+sec-websocket-protocol: amqp\r
+\r
+"""
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("now", [False, True])
+async def test_a_websocket_that_is_never_closed_from_there_holds_nobody_up(site: SiteFile, now: bool) -> None:
+    async with running(site, PLAIN.replace("amqp:", "ws:")) as scene, scene.dial() as stream:
+        await stream.send_all(WEBSOCKET)
+        assert b" 101 " in await stream.receive_some()
+        await until(lambda: len(scene.site.adaptors) == 1)
+        begun = trio.current_time()
+        if now:
+            scene.site.stop()
+        else:
+            scene.site.drain("a test")
+        assert await ended(scene) == 0
+        assert trio.current_time() - begun < 2
+
+
 async def test_stopped_now_whatever_is_under_way(site: SiteFile) -> None:
     async with (
         running(site) as scene,

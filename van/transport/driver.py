@@ -208,8 +208,8 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
         adaptor.on_wake = _gone
         adaptor.connection_lost(trio.current_time())
         wake_touched()
-        with trio.move_on_after(LINGER) as scope:
-            scope.shield = True
+        # In order, or when this is being cancelled at once: a peer that does not answer holds nobody up.
+        with trio.move_on_after(LINGER):
             await stream.aclose()
 
 
