@@ -231,7 +231,7 @@ def test_sized_numbers_show_their_type_to_developers_and_their_number_in_text() 
         Char("\ud800"),
         "\ud800",
         Symbol("ä"),
-        object(),
+        pytest.param(object(), id="an object"),
         {1, 2},
         1j,
     ],
