@@ -38,7 +38,7 @@ MAX_TURNS = 10_000
 class Sink(DeliverySink):
     """Owner of a receiver link: remembers deliveries, and settles them with `outcome` (None: not at all)."""
 
-    __slots__ = ("aborted", "link", "outcome_given", "received", "replenish", "returned", "updates")
+    __slots__ = ("aborted", "hurried", "link", "outcome_given", "received", "replenish", "returned", "updates")
 
     def __init__(self, link: ReceiverLink, outcome: object = ACCEPTED, replenish: bool = False) -> None:
         self.link = link
@@ -46,6 +46,7 @@ class Sink(DeliverySink):
         self.replenish = replenish
         self.received: list[Delivery] = []
         self.aborted: list[Delivery] = []
+        self.hurried: list[Delivery] = []
         self.returned = 0
         self.updates: list[tuple[Delivery, object, bool]] = []
 
@@ -85,6 +86,9 @@ class Sink(DeliverySink):
 
     def left(self, delivery: Delivery) -> None:
         raise AssertionError("a sink of a scene hands nothing on")
+
+    def hurry(self, delivery: Delivery) -> None:
+        self.hurried.append(delivery)
 
     def flow_received(self, link: ReceiverLink, returned: int) -> None:
         self.returned += returned

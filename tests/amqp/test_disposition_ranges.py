@@ -11,7 +11,7 @@ from tests.amqp.pair import Endpoint, opened
 from tests.amqp.peer import Peer, begin, flow, open_, receiver_from, receiving, sender_to, sending, transfer
 from van.amqp.composite import Composite
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Error, Modified, Received, Rejected
-from van.amqp.framing import AMQP_HEADER
+from van.amqp.framing import AMQP_HEADER, encode_frame
 from van.amqp.performatives import Disposition
 from van.amqp.types import Described, ULong
 
@@ -251,3 +251,33 @@ def test_both_ends_agree_after_many(octets: bool) -> None:
     assert len(feed.outcomes) + len(feed.gone) == 200
     assert session.unsettled_out == {}
     assert pair.right.connection.sessions[0].unsettled_in == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            Rejected(error=Error(condition="amqp:not-found", description="d" * 3000)),
+            Rejected(error=Error(condition="amqp:not-found")),
+        ),
+        (Rejected(error=Error(condition="c" * 3000)), Rejected()),
+        (
+            Modified(delivery_failed=True, undeliverable_here=True, message_annotations={"x": "y" * 3000}),
+            Modified(delivery_failed=True, undeliverable_here=True),
+        ),
+        (Described(ULong(0x7777), ["z" * 3000]), Modified(delivery_failed=True)),
+    ],
+)
+def test_an_outcome_too_large_for_the_peer_loses_its_texts(state: object, told: Composite, octets: bool) -> None:
+    peer = Peer(Endpoint(credit=5, outcome=None), octets=octets).open(max_frame_size=512).begin().attach(sending())
+    peer.send(transfer(0))
+    sink = peer.engine.sinks["link"]
+    sink.link.settle(sink.received[0], state)
+    assert peer.one(Disposition).state == told
+
+
+def test_a_disposition_by_another_descriptor_is_one(octets: bool) -> None:
+    peer = sent(1, octets=octets)
+    body = Disposition(role=True, first=0, settled=True, state=ACCEPTED).encode()[3:]
+    peer.send(encode_frame(0, b"\x00\xa3\x15amqp:disposition:list" + body))
+    assert tags(peer) == [b"0"]

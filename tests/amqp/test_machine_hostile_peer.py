@@ -1,7 +1,8 @@
 """One engine and a peer that writes legal and illegal frames in any order, while the owner does what owners do.
 
 Nothing but AMQP errors: no exception, legal frames only, bounded memory; the end is always a connection that is closed,
-or one that is consistent. More examples: `VAN_MACHINE_EXAMPLES=2000 python -m pytest tests/amqp/test_machine_hostile_peer.py`.
+or one that is consistent. More examples:
+`VAN_MACHINE_EXAMPLES=2000 python -m pytest tests/amqp/test_machine_hostile_peer.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ flags = st.booleans()
 which = st.integers(0, 1000)
 states = st.sampled_from([None, ACCEPTED, RELEASED, Modified()])
 # Drawn in two steps, which keeps what hypothesis says of a rule short.
-performatives = st.sampled_from([Open, Begin, Attach, Flow, Transfer, Disposition, Detach, End, Close]).flatmap(composite)
+kinds = st.sampled_from([Open, Begin, Attach, Flow, Transfer, Disposition, Detach, End, Close])
+performatives = kinds.flatmap(composite)
 anything = st.just(0).flatmap(lambda _: values())
 
 

@@ -160,6 +160,13 @@ def test_frames_cut_anywhere_are_put_together() -> None:
         assert [type(body) for body in peer.take()] == [Begin, Attach]
 
 
+def test_the_frame_that_is_awaited_is_known() -> None:
+    peer = Peer().open()
+    assert peer.engine.connection.frame_awaited == 0
+    peer.send(b"\x00\x00\x10\x00\x02\x00\x00\x00", b"x" * 100)
+    assert peer.engine.connection.frame_awaited == 4096
+
+
 def test_a_peer_that_asks_and_never_reads_is_cut_off() -> None:
     peer = Peer().open().begin()
     name = "n" * 4000

@@ -10,7 +10,7 @@ from van.amqp.errors import ErrorCondition
 from van.amqp.events import ConnectionClosed
 from van.amqp.framing import AMQP_HEADER, SASL_HEADER, TLS_HEADER
 from van.amqp.performatives import Open
-from van.amqp.sasl import AnonymousClient, AnonymousServer, SaslClient, SaslServer
+from van.amqp.sasl import AnonymousClient, AnonymousServer, PlainClient, PlainServer, SaslClient, SaslServer
 
 
 def server(*, required: bool = True) -> Endpoint:
@@ -81,6 +81,19 @@ def test_sasl_comes_first_and_then_the_amqp_header(octets: bool) -> None:
     assert pair.left.connection.remote_open is not None
     assert pair.right.connection.remote_open is not None
     assert pair.right.connection.identity == pair.left.connection.identity == ""
+
+
+def test_a_refused_client_hears_so_and_both_end(octets: bool) -> None:
+    client = Endpoint("left", sasl=SaslClient([PlainClient("user", "wrong")], encrypted=True))
+    guarded = Endpoint(sasl=SaslServer([PlainServer(lambda user, password: False)]), sasl_required=True)
+    pair = Pair(client, guarded, octets=octets)
+    pair.run()
+    for endpoint in (client, guarded):
+        (closed,) = endpoint.seen(ConnectionClosed)
+        assert closed.condition == ErrorCondition.UNAUTHORIZED_ACCESS
+        assert endpoint.connection.closed
+    assert client.seen(ConnectionClosed)[0].by_peer
+    assert not guarded.seen(ConnectionClosed)[0].by_peer
 
 
 def test_garbage_behind_a_good_sasl_exchange_ends_the_stream(octets: bool) -> None:

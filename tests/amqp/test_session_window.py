@@ -9,6 +9,7 @@ import pytest
 from tests.amqp.pair import Endpoint, opened
 from tests.amqp.peer import Peer, begin, condition, flow, receiver_from, receiving, sender_to, transfer
 from van.amqp.errors import ErrorCondition
+from van.amqp.framing import encode_frame
 from van.amqp.performatives import End, Flow, Transfer
 from van.amqp.session import Session, WindowPolicy
 
@@ -197,3 +198,41 @@ def test_a_begin_carries_the_first_window() -> None:
     assert begin(incoming_window=1).incoming_window == 1
     peer.engine.feeds["link"].send(b"1")
     assert len(peer.take()) == 1
+
+
+def test_a_window_may_be_taken_back_and_what_was_under_way_still_comes(octets: bool) -> None:
+    policy = Miser(10)
+    engine = Endpoint(credit=100, window_policy=policy, outcome=None)
+    peer = sender_to(engine, octets=octets)
+    session = engine.connection.sessions[0]
+    session.shrink_window(2)
+    session.shrink_window(5)
+    assert peer.one(Flow).incoming_window == 2
+    for number in range(10):
+        peer.send(transfer(number))
+    assert len(engine.sinks["link"].received) == 10
+    assert session.slack == 0
+    peer.send(transfer(10))
+    assert condition(peer.one(End)) == ErrorCondition.WINDOW_VIOLATION
+    session.shrink_window(0)
+    assert peer.take() == []
+
+
+def test_a_delivery_that_has_no_end_yet_is_hurried_where_memory_is_short() -> None:
+    engine = Endpoint(credit=10)
+    peer = sender_to(engine).attach(receiving("out", 1))
+    sink = engine.sinks["link"]
+    for link in engine.connection.sessions[0].links.values():
+        link.hurry()
+    assert sink.hurried == []
+    peer.send(transfer(0, more=True))
+    for link in engine.connection.sessions[0].links.values():
+        link.hurry()
+    assert sink.hurried == sink.received
+
+
+@pytest.mark.parametrize("descriptor", [b"\x00\xa3\x0eamqp:flow:list", b"\x00\x80\x00\x00\x00\x00\x00\x00\x00\x13"])
+def test_a_flow_by_another_descriptor_is_a_flow(descriptor: bytes, octets: bool) -> None:
+    peer = receiver_from(octets=octets)
+    peer.send(encode_frame(0, descriptor + flow(handle=0, delivery_count=0, link_credit=7).encode()[3:]))
+    assert peer.engine.feeds["link"].link.link_credit == 7

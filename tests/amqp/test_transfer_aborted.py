@@ -72,6 +72,33 @@ def test_an_abort_waits_for_the_window(octets: bool) -> None:
     assert peer.one(Transfer).aborted
 
 
+def test_what_waits_of_an_aborted_delivery_is_dropped(octets: bool) -> None:
+    peer = receiver_from(octets=octets)
+    peer.send(flow(handle=0, delivery_count=0, link_credit=10, incoming_window=1))
+    feed = peer.engine.feeds["link"]
+    delivery = feed.send(b"half", more=True)
+    peer.take()
+    feed.more(delivery, b"waits for the window")
+    feed.link.abort_current()
+    assert delivery.holder.held == 0
+    peer.send(flow(next_incoming_id=1, incoming_window=5))
+    (frame,) = peer.frames()
+    assert (frame.body.aborted, frame.payload) == (True, b"")
+
+
+def test_a_delivery_whose_owner_has_dropped_it_goes_no_further(octets: bool) -> None:
+    peer = receiver_from(octets=octets)
+    peer.send(flow(handle=0, delivery_count=0, link_credit=10))
+    feed = peer.engine.feeds["link"]
+    delivery = feed.send(b"half", more=True)
+    peer.take()
+    delivery.chunks = None
+    feed.link.ready()
+    assert peer.take() == []
+    feed.link.abort_current()
+    assert peer.one(Transfer).aborted
+
+
 def test_aborting_nothing_does_nothing() -> None:
     peer = receiver_from()
     peer.engine.feeds["link"].link.abort_current()

@@ -444,8 +444,6 @@ class Connection:
             self.receiving = Receiving.CLOSED
             self._flowing = False
             self._events.append(ConnectionClosed(True, *_reason(performative.error)))
-            if self.close_sent:
-                self._end()
             return
         session = self._by_remote_channel.get(channel)
         if kind is Begin:
@@ -659,9 +657,8 @@ class Connection:
 
     def session_over(self, session: Session) -> None:
         """Both sides have ended the session: its channels are free."""
-        if self._by_local_channel.get(session.local_channel) is session:
-            del self._by_local_channel[session.local_channel]
-            heappush(self._free_channels, session.local_channel)
+        del self._by_local_channel[session.local_channel]
+        heappush(self._free_channels, session.local_channel)
         for link in list(session.links.values()):
             self.unregister_link(link)
         self.window_policy.end(session)
@@ -703,10 +700,7 @@ class Connection:
         return AmqpConnectionError(ErrorCondition.NOT_ALLOWED, f"a frame on channel {channel}, which has no session")
 
     def _fail_session(self, channel: int, error: AmqpSessionError) -> None:
-        session = self._by_remote_channel.get(channel)
-        if session is None or session.end_sent:
-            self._fail(error)
-            return
+        session = self._by_remote_channel[channel]
         if not session.local_begun:
             self.open()
             try:
@@ -719,8 +713,6 @@ class Connection:
 
     def _fail(self, error: AmqpError) -> None:
         self._events.append(ConnectionClosed(False, error.condition, error.description))
-        if self.receiving is Receiving.HANDSHAKE:
-            self._handshake.give_up()
         self.close(error)
         if self.receiving is not _OPENED:
             self._end()

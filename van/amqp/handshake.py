@@ -95,11 +95,6 @@ class Handshake:
             self._receive_sasl(decode_composite(data, body, pos + size)[0])
         return size
 
-    def give_up(self) -> None:
-        """An error was found: a peer from which nothing was understood gets the header that it should have sent."""
-        if self._accepting and self._expecting is Expecting.HEADER:
-            self.out.append(SASL_HEADER if self._required else AMQP_HEADER)
-
     def _receive_header(self, header: bytes) -> None:
         first = self._expecting is Expecting.HEADER
         if header == AMQP_HEADER:

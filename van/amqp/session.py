@@ -332,9 +332,9 @@ class Session(Holder):
                 # Before the peer's Attach its delivery-count is unknown (2.7.4).
                 delivery_count = link.delivery_count if link.remote_attached else -1
             else:
+                assert isinstance(link, SenderLink)
                 delivery_count = link.delivery_count
-                if isinstance(link, SenderLink):
-                    available = len(link.source.undelivered)
+                available = len(link.source.undelivered)
             out.append(
                 encode_flow(
                     channel,
@@ -382,7 +382,7 @@ class Session(Holder):
         self.slack += self.incoming_window - window
         self.incoming_window = self.window = self.max_window = window
         self.renew_at = window // 2
-        self._write_now(self._session_flow())
+        self.connection.write_raw(self._session_flow())
 
     def _use_slack(self) -> bool:
         """Whether a frame beyond the window was sent under an earlier, larger one."""
@@ -487,23 +487,23 @@ class Session(Holder):
                 delivery = unsettled.pop(first, None) if settled else unsettled.get(first)
                 if delivery is not None:
                     sender = delivery.sender
-                    if sender is not None:
-                        sender.source.updated(delivery, state, settled)
+                    assert sender is not None
+                    sender.source.updated(delivery, state, settled)
                 return
             for delivery_id in _range_of(unsettled, first, last):
                 delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
                 if delivery is not None:
                     sender = delivery.sender
-                    if sender is not None:
-                        sender.source.updated(delivery, state, settled)
+                    assert sender is not None
+                    sender.source.updated(delivery, state, settled)
             return
         unsettled = self.unsettled_in
         for delivery_id in _range_of(unsettled, first, last):
             delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
             if delivery is not None:
                 receiver = delivery.receiver
-                if receiver is not None:
-                    receiver.sink.updated(delivery, state, settled)
+                assert receiver is not None
+                receiver.sink.updated(delivery, state, settled)
 
     # -- input: the rest -----------------------------------------------------------------------------------------
 
@@ -587,14 +587,9 @@ class Session(Holder):
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _free(self, link: Link) -> None:
-        if self.links.get(link.handle) is link:
-            del self.links[link.handle]
-            if link.handle < self._used_handles:
-                self._used_handles = link.handle
+        del self.links[link.handle]
+        self._used_handles = min(self._used_handles, link.handle)
         self.connection.unregister_link(link)
-
-    def _write_now(self, frame: bytes) -> None:
-        self.connection.write_raw(frame)
 
     def _refuse_first_frame(self, link: ReceiverLink, delivery_id: int, tag: bytes | None) -> None:
         if delivery_id in self.unsettled_in:
