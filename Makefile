@@ -7,6 +7,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 SITE ?=
 SECONDS ?= 60
 PYTEST_ARGS ?=
+# Processes that share the tests: two, as many as small machines have cores. A file's tests stay together.
+WORKERS ?= 2
 
 .PHONY: help run test lint types tests slow fuzz bench clean
 
@@ -32,8 +34,7 @@ types: $(VENV)/.installed-test
 
 tests: $(VENV)/.installed-test
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not slow' $(PYTEST_ARGS)
-	$(BIN)/coverage combine --quiet
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o coverage.json
 	$(BIN)/python tools/coverage_gate.py coverage.json

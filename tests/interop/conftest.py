@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,12 @@ distribution = "multicast"
 
 
 def _amqp_port_if_free() -> int:
-    """5672, which some programs of others have written into them, or 0 if somebody is there on either loopback."""
+    """5672, which some programs of others have written into them, or 0 if somebody is there on either loopback.
+
+    Of the processes that share a run (pytest-xdist) only the first one takes it.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        return 0
     for family, loopback in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with socket.socket(family) as probe:
             if probe.connect_ex((loopback, 5672)) == 0:

@@ -7,7 +7,7 @@ import pytest
 from tests.routing.chaos import Chaos
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_every_message_is_accounted_for(seed: int) -> None:
     chaos = Chaos(seed, 20_000).run()
     assert sum(chaos.cuts.values()) > 10
