@@ -208,19 +208,29 @@ class IncomingLink(DeliverySink):
             link.session.forget_incoming(delivery)
             self._abort_target(delivery)
             drop_payload(delivery)
+            if delivery.origin is self:
+                self.owed += 1
         if link.rcv_settle_mode == RCV_SECOND:
             unsettled = link.session.unsettled_in
             for mine in [delivery for delivery in unsettled.values() if delivery.receiver is link]:
                 if mine.origin is not self:
                     del unsettled[mine.delivery_id]
                 self.settle_alone(mine)
+        self.blocked = True
+        self.owed += link.link_credit
+        link.link_credit = 0
+        if self.owed < self.capacity:
+            self.router.budget.orphaned(self)
         address = self.address
         if self in address.incoming:
             address.incoming.remove(self)
 
     def settle_alone(self, delivery: Delivery) -> None:
         """Nobody will settle second any more: receivers that wait for it get their settlement from here."""
-        if self.link.rcv_settle_mode != RCV_SECOND or delivery.origin is not self:
+        if self.link.rcv_settle_mode != RCV_SECOND:
+            return
+        if delivery.origin is not self:
+            self.owed += 1
             return
         target = delivery.target
         for waiting in list(target.copies) if isinstance(target, Collector) else [delivery]:
@@ -258,10 +268,11 @@ class OutgoingLink(DeliverySource):
 
     `outstanding` counts those that wait or are not settled. `capacity` bounds how many *balanced* likes to have there.
     `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that
-    deliveries have to be looked at one by one, `presettles` that all leave settled.
+    deliveries have to be looked at one by one, `presettles` that all leave settled, `mixed` that what waits may not all
+    have the default priority.
     """
 
-    __slots__ = ("address", "capacity", "link", "outstanding", "presettles", "streaming", "urgent")
+    __slots__ = ("address", "capacity", "link", "mixed", "outstanding", "presettles", "streaming", "urgent")
 
     def __init__(self, link: SenderLink, address: Address, capacity: int) -> None:
         super().__init__()
@@ -271,6 +282,7 @@ class OutgoingLink(DeliverySource):
         self.outstanding = 0
         self.streaming = 0
         self.presettles = link.snd_settle_mode == SND_SETTLED
+        self.mixed = False
         self.urgent = self.presettles
 
     def load(self) -> int:
@@ -313,15 +325,16 @@ class OutgoingLink(DeliverySource):
             self.streaming += 1
         undelivered = self.undelivered
         priority = self._priority(delivery)
-        if undelivered and (priority != DEFAULT_PRIORITY or self.urgent):
+        if undelivered and (priority != DEFAULT_PRIORITY or self.mixed):
             # Behind those of the same priority or above. Backlogs are short (capacity), and this is seldom.
-            self.urgent = True
+            self.urgent = self.mixed = True
             index = len(undelivered)
             while index > 0 and self._priority(undelivered[index - 1]) < priority:
                 index -= 1
             undelivered.insert(index, delivery)
         else:
-            self.urgent = priority != DEFAULT_PRIORITY or self.presettles
+            self.mixed = priority != DEFAULT_PRIORITY
+            self.urgent = self.mixed or self.presettles
             undelivered.append(delivery)
 
     def _priority(self, delivery: Delivery) -> int:
