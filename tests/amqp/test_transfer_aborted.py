@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.amqp.pair import Endpoint, opened
 from tests.amqp.peer import continued, flow, receiver_from, sender_to, transfer
 from van.amqp.performatives import Transfer
@@ -97,6 +99,29 @@ def test_a_delivery_whose_owner_has_dropped_it_goes_no_further(octets: bool) -> 
     assert peer.take() == []
     feed.link.abort_current()
     assert peer.one(Transfer).aborted
+
+
+def test_a_resumed_delivery_is_ignored_for_we_know_none(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"old", resume=True), transfer(1, b"new"))
+    sink = peer.engine.sinks["link"]
+    assert sink.bodies == [b"new"]
+    assert sink.link.link_credit == 8
+    assert [body.first for body in peer.take()] == [1]
+
+
+@pytest.mark.parametrize(
+    "end", [continued(b"z"), continued(b"", aborted=True), continued(b"", aborted=True, more=True)]
+)
+def test_all_frames_of_a_resumed_delivery_are_ignored(end: tuple[Transfer, bytes], octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"old", resume=True, more=True), continued(b"y", more=True), end, transfer(1, b"new"))
+    sink = peer.engine.sinks["link"]
+    assert sink.bodies == [b"new"]
+    assert len(sink.aborted) == 1
+    session = peer.engine.connection.sessions[0]
+    assert session.unsettled_in == {}
+    assert session.held == len(b"new")
 
 
 def test_aborting_nothing_does_nothing() -> None:

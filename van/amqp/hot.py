@@ -14,6 +14,8 @@ SETTLED: Final = 1
 MORE: Final = 2
 ABORTED: Final = 4
 RARE: Final = 8
+# Never returned by it: what the table decoder found instead.
+RESUMED: Final = 16
 
 _UINT: Final = struct.Struct(">I")
 _unpack_uint = _UINT.unpack_from

@@ -240,9 +240,15 @@ class ReceiverLink(Link):
             self.announce()
         self.sink.flow_received(self, returned)
 
-    def first_frame(self, delivery: Delivery, more: bool, aborted: bool) -> None:
-        """Take the first frame of a delivery that is not whole (called by the session, which counted its credit)."""
-        if aborted:
+    def first_frame(self, delivery: Delivery, more: bool, aborted: bool, resumed: bool) -> None:
+        """Take the first frame of a delivery that is not whole (called by the session, which counted its credit).
+
+        We keep no deliveries of links that were detached, and one that is not known here has to be ignored when it is
+        resumed (2.7.5): all of its frames, as if it were aborted.
+        """
+        if resumed and more and not aborted:
+            self.current = delivery
+        if aborted or resumed:
             self.session.forget_incoming(delivery)
             delivery.aborted = True
             delivery.settled = True
@@ -277,6 +283,10 @@ class ReceiverLink(Link):
             raise AmqpLinkError(
                 ErrorCondition.INVALID_FIELD, f"delivery {delivery.delivery_id} has not ended on link {self.name!r}"
             )
+        if delivery.aborted:
+            if aborted or not more:
+                self.current = None
+            return
         if settled and not delivery.settled:
             delivery.settled = True
             self.session.forget_incoming(delivery)

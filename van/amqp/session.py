@@ -23,6 +23,7 @@ from van.amqp.hot import (
     ABORTED,
     MORE,
     RARE,
+    RESUMED,
     SETTLED,
     STATE_ACCEPTED,
     STATE_RARE,
@@ -448,7 +449,7 @@ class Session(Holder):
             if not flags & SETTLED:
                 self.unsettled_in[delivery_id] = delivery
             if flags > SETTLED:
-                link.first_frame(delivery, flags & MORE != 0, flags & ABORTED != 0)
+                link.first_frame(delivery, flags & MORE != 0, flags & ABORTED != 0, flags & RESUMED != 0)
             else:
                 link.sink.deliver(delivery)
         else:
@@ -607,6 +608,7 @@ class Session(Holder):
             (SETTLED if transfer.settled else 0)
             | (MORE if transfer.more else 0)
             | (ABORTED if transfer.aborted else 0)
+            | (RESUMED if transfer.resume else 0)
         )
         return (
             transfer.handle,
