@@ -550,10 +550,12 @@ class Network:
     def assert_empty(self) -> None:
         """Everybody is gone, and nothing is left of them."""
         router = self.router
+        router.budget.recount()
         assert not router.addresses, list(router.addresses)
         assert not router.streams
         assert not router.budget.sessions
         assert not router.budget.waiting
+        assert not router.budget.orphans
         assert router.budget.spoken_for() == 0
 
 

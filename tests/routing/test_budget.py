@@ -297,6 +297,36 @@ def test_ended_sessions_do_not_pile_up() -> None:
     assert len(network.router.budget.sessions) < 10
 
 
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("how", ["detach", "cut"])
+def test_empty_messages_of_links_that_come_and_go(how: str, settled: bool) -> None:
+    network = Network(memory_limit=4 * MIB)
+    receiver = network.client().receiver("stuck")
+    client = network.client()
+    waiting = receiver.link
+    for _ in range(60):
+        sender = client.sender("stuck")
+        for _ in range(250):
+            sender.send(b"", settled=settled)
+        network.run()
+        check(network)
+        if how == "detach":
+            sender.undelivered.clear()
+            sender.detach()
+        else:
+            client.cut()
+            client = network.client()
+        network.run()
+    (address,) = network.router.addresses.values()
+    assert 1000 < len(address.outgoing[0].undelivered) < 4 * MIB // 512
+    waiting.grant(100_000)
+    network.run()
+    network.router.budget.recount()
+    assert network.held() == 0
+    assert not network.router.budget.orphans
+    network.assert_quiet()
+
+
 class TestIdleWindows:
     def busy(self, network: Network) -> Client:
         client = network.client()

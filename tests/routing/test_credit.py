@@ -200,3 +200,32 @@ def test_credit_of_a_released_delivery_comes_back() -> None:
         assert sent.settled
     network.client().receiver("q")
     network.assert_quiet()
+
+
+def test_a_sender_that_only_tells_how_much_it_has() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    network.client().receiver("q")
+    sender.link.announce()
+    network.run()
+    assert sender.credit == 250
+
+
+def test_anonymous_senders_keep_their_credit() -> None:
+    network = Network()
+    client = network.client()
+    sender = client.sender(None)
+    targeted = client.sender("q")
+    network.client().receiver("q").detach()
+    network.run()
+    targeted.send(b"x")
+    network.run()
+    assert (sender.credit, targeted.credit) == (250, 0)
+
+
+def test_a_second_receiver_changes_nothing() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    for _ in range(3):
+        network.client().receiver("q")
+    assert sender.credit == 250

@@ -14,7 +14,8 @@ from van.routing.address import Address
 from van.routing.forwarder import forward_unavailable
 
 
-def deliver(network: Network, address: str, *, body: bytes = b"x", settled: bool = False, more: bool = False) -> Delivery:
+def deliver(network: Network, address: str, *, settled: bool = False, more: bool = False) -> Delivery:
+    body = b"x"
     holder = Holder()
     delivery = Delivery(None, 0, b"", b"" if more else body, settled, holder)
     if more:

@@ -124,6 +124,20 @@ def test_the_sender_settles_by_itself_what_was_sent_on(size: int) -> None:
     network.assert_quiet()
 
 
+def test_a_state_that_the_sender_names_asks_for_nothing() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    receiver = network.client().receiver("q", credit=5, auto=False)
+    sent = sender.send(b"x")
+    network.run()
+    sender.link.update(sent.delivery, ACCEPTED, False)
+    network.run()
+    receiver.deliveries[0].settle(RELEASED)
+    network.run()
+    assert sent.states == [RELEASED]
+    network.assert_quiet()
+
+
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_the_sender_settles_by_itself_what_waits(size: int) -> None:
     network = Network()

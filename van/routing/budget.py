@@ -6,6 +6,7 @@ renewed only while both together stay below the limit, so a router's memory has 
 
 from __future__ import annotations
 
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from van.amqp.session import INITIAL_WINDOW, MAX_SESSION_FRAMES, Session, Window
 if TYPE_CHECKING:
     from van.amqp.connection import Connection
     from van.routing.forwarder import Collector
+    from van.routing.link import IncomingLink
 
 # A window never falls below this while there is any room: one frame under way, one being answered.
 MIN_WINDOW: Final = 2
@@ -38,6 +40,10 @@ LAST_RETRY_INTERVAL: Final = 0.1
 # So many collectors are asked on the way; more of them only at a full count.
 FEW: Final = 8
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
+# What a link leaves behind that is gone counts as so many octets, and each of its deliveries as so many beside its
+# payload: else a peer that comes and goes could fill the memory with empty messages.
+ORPHAN_SIZE: Final = 4096
+DELIVERY_SIZE: Final = 512
 # The process itself takes about this many octets; of a small memory limit a quarter is set aside for it and no more.
 PROCESS_SIZE: Final = 48 * 1024 * 1024
 
@@ -53,7 +59,8 @@ class ByteBudget:
     limit: octets. `sessions` holds for each session what was written down for it when its window was last looked at:
     since then it can only have become less. `ended` are sessions that are over and whose payload is still on its way.
     `waiting` are those that want a window and got none, in the order in which they asked, with what they held then.
-    `copied` are collectors of multicast deliveries, which count the octets that copies share.
+    `copied` are collectors of multicast deliveries, which count the octets that copies share. `orphans` are links that
+    are gone, and some of whose deliveries are not, with the octets that count for that.
     """
 
     __slots__ = (
@@ -67,6 +74,7 @@ class ByteBudget:
         "copied",
         "ended",
         "limit",
+        "orphans",
         "sessions",
         "waiting",
     )
@@ -77,6 +85,7 @@ class ByteBudget:
         self.ended: dict[Session, None] = {}
         self.waiting: dict[Session, int] = {}
         self.copied: dict[Collector, None] = {}
+        self.orphans: dict[IncomingLink, int] = {}
         self._by_connection: dict[Connection, int] = {}
         self._spoken_for = 0
         self._fresh = False
@@ -89,7 +98,7 @@ class ByteBudget:
 
     def held(self) -> int:
         """Payload octets in memory, counted now."""
-        self._refresh_copied()
+        self.recount()
         return sum(session.held for session in self.sessions)
 
     def promised(self) -> int:
@@ -106,9 +115,12 @@ class ByteBudget:
 
     def recount(self) -> None:
         """Write down anew what every session holds and is promised."""
-        self._refresh_copied()
+        for collector in list(self.copied):
+            collector.refresh()
         for session in list(self.sessions):
             self._count(session)
+        for link in list(self.orphans):
+            self._count_orphan(link)
         self._fresh = True
 
     def batch_over(self) -> None:
@@ -135,10 +147,19 @@ class ByteBudget:
         self.ended[session] = None
         self._count(session)
         # Two others each time: so those whose payload has left do not pile up.
-        for old in list(self.ended)[:2]:
+        for old in list(islice(self.ended, 2)):
             del self.ended[old]
             self.ended[old] = None
             self._count(old)
+
+    def orphaned(self, link: IncomingLink) -> None:
+        """A link is gone. What it left behind counts until it has left: with its session, which may have ended."""
+        self.orphans[link] = 0
+        for old in [link, *islice(self.orphans, 2)]:
+            if old in self.orphans:
+                octets = self.orphans.pop(old)
+                self.orphans[old] = octets
+                self._count_orphan(old)
 
     def allowance(self, session: Session, want: int) -> int:
         """How many frames a session may be promised beyond what it holds: `want` at most, 0 when nothing is left."""
@@ -155,7 +176,8 @@ class ByteBudget:
             self.recount()
         else:
             if 0 < len(self.copied) <= FEW:
-                self._refresh_copied()
+                for collector in list(self.copied):
+                    collector.refresh()
             if all(session.held >= held for session, held in self.waiting.items()):
                 return
             for session in self.waiting:
@@ -241,9 +263,21 @@ class ByteBudget:
         else:
             by_connection.pop(connection, None)
 
-    def _refresh_copied(self) -> None:
-        for collector in list(self.copied):
-            collector.refresh()
+    def _count_orphan(self, link: IncomingLink) -> None:
+        session = link.link.session
+        counted = self.orphans[link]
+        left = link.capacity - link.owed
+        octets = ORPHAN_SIZE + left * DELIVERY_SIZE if left > 0 else 0
+        if octets > counted:
+            # Not beyond the limit: where nothing is left nobody may send anyway.
+            octets = min(octets, counted + max(0, self.limit - self._spoken_for))
+        session.held += octets - counted
+        if left > 0:
+            self.orphans[link] = octets
+        else:
+            del self.orphans[link]
+        if session in self.sessions:
+            self._count(session)
 
 
 class BudgetWindow(WindowPolicy):
