@@ -1,7 +1,7 @@
 """An adaptor without a protocol, for the scenes of listeners and connectors: it sends back what it gets.
 
 `!open` opens it and is answered with `opened`, which opens the other side; `!close` closes it, `!crash` raises;
-`!quiet` and what `close` says are swallowed, everything else is echoed.
+`!quiet` and what `close` says are swallowed, everything else is echoed. At `give_up` it gives the peer up.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class EchoAdaptor(Adaptor):
         super().__init__()
         self.info = info
         self.lost = 0
+        self.give_up = math.inf
         self._touched = touched
         self._out: list[bytes | memoryview] = []
 
@@ -49,8 +50,11 @@ class EchoAdaptor(Adaptor):
     def next_deadline(self) -> float:
         return math.inf
 
+    def gives_up_at(self) -> float:
+        return self.give_up
+
     def handle_deadline(self, now: float) -> None:
-        pass
+        self.reason = "given up"
 
     def close(self, condition: str, description: str) -> None:
         self._out.append(f"close {condition}".encode())

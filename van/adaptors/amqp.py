@@ -175,6 +175,9 @@ class AmqpAdaptor(Adaptor):
     def next_deadline(self) -> float:
         return self.connection.next_deadline()
 
+    def gives_up_at(self) -> float:
+        return self.connection.gives_up_at()
+
     def handle_deadline(self, now: float) -> None:
         self.router.now = now
         self._handle(self.connection.handle_deadline(now))

@@ -613,10 +613,13 @@ class Connection:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called."""
-        deadline = min(self._next_heartbeat, self._close_deadline)
+        return inf if self.closed else min(self._next_heartbeat, self.gives_up_at())
+
+    def gives_up_at(self) -> float:
+        """When the peer is given up: for its silence, or for not answering our Close."""
         if self.idle_timeout and self._flowing:
-            deadline = min(deadline, self._last_received + self.idle_timeout)
-        return inf if self.closed else deadline
+            return min(self._close_deadline, self._last_received + self.idle_timeout)
+        return self._close_deadline
 
     def handle_deadline(self, now: float) -> list[Event]:
         """Write a heartbeat if it is time, and give up a peer that is silent or does not answer our Close."""

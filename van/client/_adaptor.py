@@ -113,6 +113,9 @@ class ClientAdaptor(Adaptor):
     def next_deadline(self) -> float:
         return self.connection.next_deadline()
 
+    def gives_up_at(self) -> float:
+        return self.connection.gives_up_at()
+
     def handle_deadline(self, now: float) -> None:
         self._handle(self.connection.handle_deadline(now))
         self.closed = self.connection.closed

@@ -8,6 +8,7 @@ the driver (`van.transport.driver`) hands it bytes and the time, takes chunks to
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 # One read, and one batch: about 500 small messages, one to two milliseconds of work.
@@ -54,6 +55,13 @@ class Adaptor:
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called, in seconds of the driver's clock; infinity for never."""
         raise NotImplementedError
+
+    def gives_up_at(self) -> float:
+        """When `handle_deadline` will give the peer up unless it is heard before; infinity for never.
+
+        Beyond that a driver need not wait for a peer that takes no octets.
+        """
+        return inf
 
     def handle_deadline(self, now: float) -> None:
         """Do what time asks for: heartbeats, time-outs."""

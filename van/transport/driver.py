@@ -33,7 +33,18 @@ LINGER: Final = 5.0
 class _Driver:
     """The state of one connection between its two tasks."""
 
-    __slots__ = ("adaptor", "blocked", "deadline", "descriptor", "failed", "leftover", "stream", "wake", "wake_touched")
+    __slots__ = (
+        "adaptor",
+        "blocked",
+        "deadline",
+        "descriptor",
+        "failed",
+        "leftover",
+        "patience",
+        "stream",
+        "wake",
+        "wake_touched",
+    )
 
     def __init__(self, stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: Callable[[], None]) -> None:
         self.stream = stream
@@ -48,10 +59,13 @@ class _Driver:
             self.descriptor = stream.socket.fileno()
         # While this is set the writer task owns the stream's output.
         self.blocked = False
+        # Around what the writer task writes: a peer that takes nothing is waited for as long as it is not given up.
+        self.patience: trio.CancelScope | None = None
 
     def flush(self) -> None:
         """Write what there is: the adaptor's `on_wake`."""
         if self.blocked or self.failed:
+            self.be_patient()
             return
         if self.descriptor < 0:
             self.blocked = True
@@ -96,6 +110,14 @@ class _Driver:
         self.wake.set()
         return -1
 
+    def be_patient(self) -> None:
+        """Say anew how long the writer task may wait: the peer was heard, or the adaptor wants to end."""
+        patience = self.patience
+        if patience is not None:
+            adaptor = self.adaptor
+            until = trio.current_time() + LINGER if adaptor.closed else adaptor.gives_up_at()
+            patience.deadline = min(patience.deadline, until) if adaptor.closed else until
+
     async def read(self) -> None:
         """The reader: batches in, until the peer's stream ends or the adaptor is done."""
         adaptor = self.adaptor
@@ -113,10 +135,12 @@ class _Driver:
             if not data:
                 adaptor.receive_eof(current_time())
                 wake_touched()
+                self.be_patient()
                 self.wake.set()
                 return
             adaptor.receive_data(data if type(data) is bytes else bytes(data), current_time())
             wake_touched()
+            self.be_patient()
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
                 # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
                 self.wake.set()
@@ -127,10 +151,20 @@ class _Driver:
         stream = self.stream
         while not self.failed:
             if self.blocked:
-                try:
-                    await (self._drain(stream, adaptor) if self.descriptor < 0 else self._drain_socket())
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                with trio.CancelScope() as patience:
+                    self.patience = patience
+                    self.be_patient()
+                    try:
+                        await (self._drain(stream, adaptor) if self.descriptor < 0 else self._drain_socket())
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        self.failed = True
+                        return
+                    finally:
+                        self.patience = None
+                if patience.cancelled_caught:
+                    # Nothing can be told to this peer: the adaptor says why it is given up, and the stream is cut.
                     self.failed = True
+                    adaptor.handle_deadline(trio.current_time())
                     return
             if adaptor.closed:
                 return
