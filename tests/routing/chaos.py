@@ -23,7 +23,8 @@ ADDRESSES: Final = {"q/closest": "closest", "q/balanced": "balanced", "q/other":
 CREDIT: Final = 250
 # A sender keeps this many messages going.
 BACKLOG: Final = 300
-MEMORY_LIMIT: Final = 32 * 1024 * 1024
+# Little enough to be short of now and then.
+MEMORY_LIMIT: Final = 6 * 1024 * 1024
 REJECTED: Final = Rejected()
 MODIFIED: Final = Modified(delivery_failed=True)
 
@@ -291,10 +292,12 @@ class Chaos:
                 sender.attach()
         elif kind == "detach receiver" and receiver is not None:
             receiver.detach()
+            self.network.drift(40)  # it may be heard of, or not, before the connection is cut
             receiver.client.cut()
             self.receivers[index] = None
         elif kind == "end receiver" and receiver is not None:
             receiver.client.session.end()
+            self.network.drift(40)
             receiver.client.cut()
             self.receivers[index] = None
         elif kind == "stuck" and receiver is not None:
