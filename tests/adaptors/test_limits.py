@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from tests.amqp.peer import begin, open_, receiving, sending, transfer
 from tests.routing.network import Network
-from van.adaptors.amqp import ConnectionSettings
+from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
+from van.amqp.connection import MAX_PENDING_CONTROL
 from van.amqp.errors import ErrorCondition
+from van.amqp.framing import AMQP_HEADER, encode_frame
+from van.amqp.performatives import Detach
+from van.amqp.terminus import Target
+from van.routing.router import Router
 
 
 def test_so_many_links_and_no_more() -> None:
@@ -65,3 +71,25 @@ def test_more_sessions_than_the_listener_allows() -> None:
     network.run()
     assert client.closed is not None
     assert client.closed.condition == ErrorCondition.FRAMING_ERROR
+
+
+def test_what_a_peer_never_reads_counts_whatever_it_is() -> None:
+    router = Router("r", tokens=lambda: "t")
+    adaptor = AmqpAdaptor(router, ConnectionSettings())
+    peer = [open_(), begin(), sending(target=Target())]
+    adaptor.receive_data(AMQP_HEADER + b"".join(encode_frame(0, body.encode()) for body in peer), 0.0)
+    adaptor.data_to_send(1 << 20)
+    asked = 0
+    number = 0
+    while not adaptor.closed:
+        # Each of these is rejected with an error of its own: no address.
+        frames = []
+        for _ in range(7):
+            body, payload = transfer(number, delivery_tag=b"t")
+            frames.append(encode_frame(0, body.encode() + payload))
+            number += 1
+        frames += [encode_frame(0, receiving(handle=1).encode()), encode_frame(0, Detach(handle=1).encode())]
+        asked += sum(map(len, frames))
+        adaptor.receive_data(b"".join(frames), 0.0)
+        assert asked < MAX_PENDING_CONTROL
+    assert "unread" in adaptor.reason

@@ -289,3 +289,14 @@ def test_priority_goes_first_and_equals_take_turns() -> None:
     assert order.startswith("c0 c1 c2 ")
     assert order.index("b0") < order.index("a2")
     assert order.index("a0") < order.index("b2")
+
+
+@pytest.mark.parametrize("drain", [False, True])
+@pytest.mark.parametrize("ahead", [1, 5, 0x7FFFFFFF])
+def test_credit_from_a_delivery_count_that_we_have_not_reached_has_a_limit(ahead: int, drain: bool) -> None:
+    peer = receiver_from()
+    peer.send(flow(handle=0, delivery_count=ahead, link_credit=LAST, drain=drain, echo=True))
+    answer = peer.take()[-1]
+    assert isinstance(answer, Flow)
+    assert answer.link_credit == (0 if drain else LAST)
+    assert answer.delivery_count == (LAST if drain else 0)

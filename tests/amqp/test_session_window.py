@@ -10,7 +10,7 @@ from tests.amqp.pair import Endpoint, opened
 from tests.amqp.peer import Peer, begin, condition, flow, receiver_from, receiving, sender_to, transfer
 from van.amqp.errors import ErrorCondition
 from van.amqp.framing import encode_frame
-from van.amqp.performatives import End, Flow, Transfer
+from van.amqp.performatives import Detach, End, Flow, Transfer
 from van.amqp.session import Session, WindowPolicy
 
 
@@ -81,6 +81,20 @@ def test_every_link_that_the_window_kept_back_goes_on(octets: bool) -> None:
     peer.send(flow(next_incoming_id=1, incoming_window=1))
     (second,) = peer.frames()
     assert {first.payload, second.payload} == {b"a", b"b"}
+
+
+def test_a_link_that_the_window_kept_back_is_forgotten_when_it_is_detached() -> None:
+    peer = Peer().open().begin(incoming_window=0)
+    session = peer.engine.connection.sessions[0]
+    for number in range(5):
+        peer.attach(receiving(f"link {number}"))
+        peer.engine.feeds[f"link {number}"].send(b"x")
+        peer.send(flow(handle=0, incoming_window=0, delivery_count=0, link_credit=1))
+        assert [type(body) for body in peer.take()] == []
+        assert len(session.starved) == 1
+        peer.send(Detach(handle=0, closed=True))
+        assert isinstance(peer.one(Detach), Detach)
+    assert not session.starved
 
 
 def test_our_window_is_renewed_when_half_of_it_is_used(octets: bool) -> None:

@@ -580,8 +580,11 @@ class Connection:
         self._touch()
 
     def flush_session(self, session: Session) -> None:
-        """Write a session's dispositions and flows now, in front of what is to follow."""
-        session.write_pending(self._control)
+        """Write a session's dispositions and flows now, in front of what is to follow; they count as answers too."""
+        control = self._control
+        count = len(control)
+        session.write_pending(control)
+        self._control_size += sum(map(len, control[count:]))
 
     def link_ready(self, link: SenderLink) -> None:
         """A sender link has something to write."""

@@ -393,7 +393,8 @@ class SenderLink(Link):
             if delivery_count < 0:
                 attach = self.local
                 delivery_count = (attach.initial_delivery_count or 0) if attach is not None else 0
-            self.link_credit = max(0, link_credit - serial_distance(delivery_count, self.delivery_count))
+            # A delivery-count that we have not reached would make it more than can be said.
+            self.link_credit = min(MASK, max(0, link_credit - serial_distance(delivery_count, self.delivery_count)))
         self.drain = drain
         if echo and self.local_attached:
             self.announce()

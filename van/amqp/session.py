@@ -590,6 +590,9 @@ class Session(Holder):
     def _free(self, link: Link) -> None:
         del self.links[link.handle]
         self._used_handles = min(self._used_handles, link.handle)
+        if link in self.starved:
+            # Its peer gave it up and no window: nothing else would let go of it.
+            self.starved = [waiting for waiting in self.starved if waiting is not link]
         self.connection.unregister_link(link)
 
     def _refuse_first_frame(self, link: ReceiverLink, delivery_id: int, tag: bytes | None) -> None:
