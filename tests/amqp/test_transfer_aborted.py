@@ -124,6 +124,15 @@ def test_all_frames_of_a_resumed_delivery_are_ignored(end: tuple[Transfer, bytes
     assert session.held == len(b"new")
 
 
+def test_nothing_is_held_of_a_delivery_that_is_ignored(octets: bool) -> None:
+    peer = sender_to(Endpoint(credit=10), octets=octets)
+    peer.send(transfer(0, b"resumed", resume=True, more=True))
+    link = peer.engine.sinks["link"].link
+    # Who drops what is in the middle, as the router does with a lost link, takes off what the delivery holds.
+    assert link.current is not None
+    assert (link.current.data(), link.session.held) == (b"", 0)
+
+
 def test_aborting_nothing_does_nothing() -> None:
     peer = receiver_from()
     peer.engine.feeds["link"].link.abort_current()

@@ -253,6 +253,7 @@ class ReceiverLink(Link):
             delivery.aborted = True
             delivery.settled = True
             delivery.holder.held -= len(delivery.payload)
+            delivery.payload = b""
             self.sink.deliver(delivery)
             return
         delivery.more = more
