@@ -206,6 +206,8 @@ def main() -> None:
         if not done:
             owner.lost()
             log.flush()
+    # An interpreter that ends puts the default back, which would kill it.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
