@@ -1,7 +1,8 @@
 """An adaptor without a protocol, for the scenes of listeners and connectors: it sends back what it gets.
 
 `!open` opens it and is answered with `opened`, which opens the other side; `!close` closes it, `!crash` raises;
-`!quiet` and what `close` says are swallowed, everything else is echoed. At `give_up` it gives the peer up.
+`!quiet` and what `close` says are swallowed, everything else is echoed. At `give_up` it gives the peer up;
+a `faulty` one raises when it is asked for octets.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ class EchoAdaptor(Adaptor):
         self.info = info
         self.lost = 0
         self.give_up = math.inf
+        self.faulty = False
         self._touched = touched
         self._out: list[bytes | memoryview] = []
+
+    def touch(self) -> None:
+        """Have something to send with the next batch of whichever connection."""
+        self._touched.add(self)
 
     def say(self, octets: bytes) -> None:
         """Have something to send; `on_wake` sends it at once."""
@@ -44,6 +50,8 @@ class EchoAdaptor(Adaptor):
         self.closed = True
 
     def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        if self.faulty:
+            raise RuntimeError("planted fault")
         chunks, self._out = self._out, []
         return chunks
 

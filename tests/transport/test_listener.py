@@ -197,6 +197,22 @@ async def test_a_crash_ends_one_connection_and_is_logged_with_its_traceback() ->
         assert stage.listener.failed == 1
 
 
+async def test_a_fault_in_a_flush_ends_the_connection_that_has_it_not_the_one_that_called_for_it() -> None:
+    async with serving() as stage, await stage.dial() as good, await stage.dial() as bad:
+        await exchange(good, b"!open", b"opened")
+        await exchange(bad, b"!open", b"opened")
+        faulty = stage.endpoints.made[1]
+        faulty.faulty = True
+        faulty.touch()
+        await exchange(good, b"a batch", b"a batch")
+        assert await until_end(bad) == b""
+        line = await stage.line("connection failed, a fault of ours")
+        assert line["peer"] == local_text(bad)
+        assert faulty.lost == 1
+        await exchange(good, b"still here", b"still here")
+        assert stage.listener.failed == 1
+
+
 async def test_without_the_guard_a_crash_is_seen() -> None:
     with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - all of it is ended by the crash
         async with serving(guarded=False) as stage, await stage.dial() as bad:

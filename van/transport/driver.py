@@ -39,6 +39,7 @@ class _Driver:
         "deadline",
         "descriptor",
         "failed",
+        "fault",
         "leftover",
         "patience",
         "stream",
@@ -54,6 +55,8 @@ class _Driver:
         self.leftover: list[bytes | memoryview] = []
         self.deadline = inf
         self.failed = False
+        # A fault of ours in a flush: another connection's batch may have called for it, and has no part in it.
+        self.fault: Exception | None = None
         self.descriptor = -1
         if isinstance(stream, trio.SocketStream) and sys.platform != "win32":
             self.descriptor = stream.socket.fileno()
@@ -74,7 +77,13 @@ class _Driver:
         written = 0
         adaptor = self.adaptor
         while written < FLUSH_LIMIT:
-            chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
+            try:
+                chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
+            except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
+                self.fault = fault
+                self.failed = True
+                self.wake.set()
+                return
             if not chunks:
                 if adaptor.closed or adaptor.next_deadline() < self.deadline:
                     self.wake.set()
@@ -238,6 +247,8 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             driver.flush()
             await driver.write()
             nursery.cancel_scope.cancel()
+        if driver.fault is not None:
+            raise driver.fault
     finally:
         adaptor.on_wake = _gone
         adaptor.connection_lost(trio.current_time())
