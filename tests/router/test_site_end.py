@@ -36,13 +36,15 @@ async def test_with_nobody_there_it_ends_at_once(site: SiteFile) -> None:
         assert (await scene.line("draining"))["reason"] == "a test"
 
 
-async def test_what_is_under_way_is_settled_first(site: SiteFile) -> None:
+@pytest.mark.parametrize("capacity", [1, 250])
+async def test_what_is_under_way_is_settled_first(site: SiteFile, capacity: int) -> None:
     async with (
-        running(site) as scene,
+        running(site, f"{PLAIN}link_capacity = {capacity}\n") as scene,
         connect(scene.url()) as theirs,
         connect(scene.url()) as ours,
         theirs.receiver("orders", credit=1) as receiver,
         ours.sender("orders") as sender,
+        ours.sender("nobody"),
     ):
         tracker = sender.send_nowait("one coffee")
         delivery = await receiver.receive()
