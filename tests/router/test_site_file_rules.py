@@ -356,7 +356,7 @@ def test_a_site_file_as_operators_write_it(certificates: SiteFile) -> None:
     assert site.ssl_profiles["site"].cert_file == certificates.folder / "cert.pem"
     assert [address.tokens for address in site.addresses] == [("news", "#"), ("jobs", "*", "eu")]
     assert (site.log.level, site.log.levels) == ("info", {"amqp": "debug"})
-    assert site.warnings == ()
+    assert site.warnings == ("mode interior: this version joins no other routers, this one stands alone",)
 
 
 def test_an_empty_file_is_a_router_that_nobody_can_reach(site: SiteFile) -> None:

@@ -80,6 +80,8 @@ def warnings(found: Found) -> Iterator[str]:
             yield f"listener[{index}] {listener.url} takes passwords over an unencrypted network"
     if not found.entries("listener") and not found.entries("connector"):
         yield "no listener and no connector: nobody can reach this router"
+    if found.single["router"].mode == "interior":
+        yield "mode interior: this version joins no other routers, this one stands alone"
 
 
 def _plain_is_withheld(listener: ListenerConfig) -> bool:

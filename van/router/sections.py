@@ -73,7 +73,7 @@ class RouterConfig:
     )
     mode: str = key(
         values.one_of("standalone", "interior", later=("edge",)),
-        "`standalone` has no other routers; `interior` takes part in a network of routers.",
+        "`standalone` has no other routers; `interior` will take part in a network of them, and stands alone for now.",
         "standalone",
     )
     default_distribution: str = key(

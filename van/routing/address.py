@@ -154,17 +154,14 @@ class Address:
     `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
     the next round begins. `starved` says that its senders were asked for their credit. `copied` is where collectors of
     multicast deliveries are noted (`ByteBudget.copied`).
-    `ingress` and `egress` count deliveries.
     """
 
     __slots__ = (
         "copied",
         "cursor",
         "distribution",
-        "egress",
         "forward",
         "incoming",
-        "ingress",
         "key",
         "outgoing",
         "priority",
@@ -188,8 +185,6 @@ class Address:
         self.outgoing: list[OutgoingLink] = []
         self.cursor = 0
         self.starved = False
-        self.ingress = 0
-        self.egress = 0
 
     def reachable(self) -> bool:
         """Whether a delivery to it would find somebody."""

@@ -18,7 +18,7 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.tls import why_broken
 
-# One turn of encoding for a stream without a descriptor: one TLS write, one WebSocket message.
+# One turn of encoding, and what may wait here outside all budgets when the socket does not take it.
 WRITE_SIZE: Final = 65536
 # A flush that has written this much leaves the rest to the writer task, so that other connections have their turn.
 FLUSH_LIMIT: Final = 262144
@@ -78,7 +78,7 @@ class _Driver:
         adaptor = self.adaptor
         while written < FLUSH_LIMIT:
             try:
-                chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
+                chunks = adaptor.data_to_send(WRITE_SIZE)
             except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
                 self.fault = fault
                 self.failed = True
