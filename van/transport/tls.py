@@ -406,7 +406,8 @@ def explain(error: BaseException, peer: str = "the peer") -> str:
             18: "; it signed itself, and ca_cert_file does not hold it",
         }
         return f"the certificate of {peer} is refused: {words}{hints.get(cause.verify_code, '')}"
-    if isinstance(cause, ssl.SSLEOFError) or cause is None:
+    # Which of the two it is depends on the versions of Python and OpenSSL.
+    if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) or cause is None:
         return f"{peer} closed the connection"
     if isinstance(cause, ssl.SSLError):
         return _EXPLANATIONS.get(cause.reason or "", "{words}").format(peer=peer, words=_openssl_words(cause))
