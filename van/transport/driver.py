@@ -18,9 +18,11 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.tls import why_broken
 
-# One turn of encoding, and what may wait here outside all budgets when the socket does not take it.
+# One turn of encoding for a stream without a descriptor: one TLS write, one WebSocket message.
 WRITE_SIZE: Final = 65536
-# A flush that has written this much leaves the rest to the writer task, so that other connections have their turn.
+# What one flush takes, in one scattered write where payloads are large (64 KiB messages: 97 us of CPU each, 121 when
+# written 64 KiB at a time). A flush that has written this much leaves the rest to the writer task, so that other
+# connections have their turn; and this much may wait here, outside the byte budget, when a socket takes nothing.
 FLUSH_LIMIT: Final = 262144
 # From this mean size of a chunk on scattered writes are cheaper than joining (8 x 16 KiB: 6.4 against 9.2 us).
 SCATTER_SIZE: Final = 2048
@@ -78,7 +80,7 @@ class _Driver:
         adaptor = self.adaptor
         while written < FLUSH_LIMIT:
             try:
-                chunks = adaptor.data_to_send(WRITE_SIZE)
+                chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
             except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
                 self.fault = fault
                 self.failed = True
@@ -130,7 +132,7 @@ class _Driver:
     async def read(self) -> None:
         """The reader: batches in, until the peer's stream ends or the adaptor is done."""
         adaptor = self.adaptor
-        receive = self.stream.receive_some
+        receive = self.stream.receive_some if self.descriptor < 0 else self._receive
         current_time = trio.current_time
         wake_touched = self.wake_touched
         while not self.failed:
@@ -153,6 +155,19 @@ class _Driver:
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
                 # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
                 self.wake.set()
+
+    async def _receive(self, limit: int) -> bytes:
+        """What `receive_some` does, for less: wait first, since there is seldom something already, and read once."""
+        stream = self.stream
+        assert isinstance(stream, trio.SocketStream)
+        while True:
+            await trio.lowlevel.wait_readable(stream.socket)
+            try:
+                return os.read(self.descriptor, limit)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError from error
 
     async def write(self) -> None:
         """The writer: waits for work that a flush could not finish, for deadlines, and for the end."""
