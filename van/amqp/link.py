@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.delivery_state import Rejected
 from van.amqp.errors import AmqpError, AmqpLinkError, ErrorCondition
-from van.amqp.hot import encode_transfer, transfer_prefix
+from van.amqp.hot import ABORTED, MORE, SETTLED, encode_transfer, transfer_prefix
 from van.amqp.performatives import ROLE_RECEIVER, ROLE_SENDER, Attach, Detach, Error
 from van.amqp.serial import MASK, serial_add, serial_distance
 
@@ -264,16 +264,12 @@ class ReceiverLink(Link):
         self.sink.deliver(delivery)
 
     def later_frame(
-        self,
-        delivery_id: int,
-        tag: bytes | None,
-        message_format: int,
-        settled: bool,
-        more: bool,
-        aborted: bool,
-        payload: bytes,
+        self, delivery_id: int, tag: bytes | None, message_format: int, flags: int, payload: bytes
     ) -> None:
-        """Take a frame of the delivery in progress. Raises `AmqpLinkError` when it speaks of another delivery."""
+        """Take a frame of the delivery in progress; `flags` are those of `hot.decode_transfer`.
+
+        Raises `AmqpLinkError` when it speaks of another delivery.
+        """
         delivery = self.current
         assert delivery is not None
         if (
@@ -284,20 +280,22 @@ class ReceiverLink(Link):
             raise AmqpLinkError(
                 ErrorCondition.INVALID_FIELD, f"delivery {delivery.delivery_id} has not ended on link {self.name!r}"
             )
+        more = flags & MORE != 0
         if delivery.aborted:
-            if aborted or not more:
+            if flags & ABORTED or not more:
                 self.current = None
             return
-        if settled and not delivery.settled:
-            delivery.settled = True
-            self.session.forget_incoming(delivery)
-        if aborted:
-            self.current = None
-            delivery.aborted = True
-            delivery.more = False
-            self.session.forget_incoming(delivery)
-            self.sink.abort(delivery)
-            return
+        if flags & ~MORE:
+            if flags & SETTLED and not delivery.settled:
+                delivery.settled = True
+                self.session.forget_incoming(delivery)
+            if flags & ABORTED:
+                self.current = None
+                delivery.aborted = True
+                delivery.more = False
+                self.session.forget_incoming(delivery)
+                self.sink.abort(delivery)
+                return
         self.current_size += len(payload)
         if self.current_size > self.max_message_size:
             raise self.too_large()
@@ -580,19 +578,26 @@ class SenderLink(Link):
                 break
             first = self._first
             self._first = False
-            out.append(
-                encode_transfer(
-                    session.local_channel,
-                    self.handle,
-                    delivery.out_id if first else -1,
-                    delivery.out_id.to_bytes(4, "big") if first else None,
-                    delivery.message_format if first else -1,
-                    delivery.settled,
-                    not last,
-                    delivery.aborted,
-                    size,
+            if first and last and not delivery.message_format and not delivery.aborted:
+                delivery_id = delivery.out_id
+                tail = b"\x43\x41" if delivery.settled else b"\x43\x42"
+                prefix = self._prefix
+                frame_size = len(prefix) + 16 + size
+                out.append(self._fast.pack(frame_size, prefix, delivery_id, b"\xa0\x04", delivery_id, tail))
+            else:
+                out.append(
+                    encode_transfer(
+                        session.local_channel,
+                        self.handle,
+                        delivery.out_id if first else -1,
+                        delivery.out_id.to_bytes(4, "big") if first else None,
+                        delivery.message_format if first else -1,
+                        delivery.settled,
+                        not last,
+                        delivery.aborted,
+                        size,
+                    )
                 )
-            )
             out.extend(pieces)
             written += size + TRANSFER_OVERHEAD
             delivery.holder.held -= size

@@ -454,15 +454,7 @@ class Session(Holder):
                 link.sink.deliver(delivery)
         else:
             try:
-                link.later_frame(
-                    delivery_id,
-                    tag,
-                    message_format,
-                    flags & SETTLED != 0,
-                    flags & MORE != 0,
-                    flags & ABORTED != 0,
-                    buf[payload_pos:end],
-                )
+                link.later_frame(delivery_id, tag, message_format, flags, buf[payload_pos:end])
             except AmqpLinkError as error:
                 self.connection.fail_link(link, error)
 

@@ -342,7 +342,8 @@ class OutgoingLink(DeliverySource):
             return self.address.priority
         chunks = delivery.chunks
         payload = delivery.payload if chunks is None else bytes(chunks[0]) if chunks else b""
-        if len(payload) > 5 and payload[2] == 0x70:
+        # A header of one field (durable), as most clients write it, holds no priority.
+        if len(payload) > 5 and payload[2] == 0x70 and (payload[5] > 1 or payload[3] == 0xD0):
             try:
                 return min(read_priority(payload), HIGHEST_PRIORITY)
             except DecodeError:
