@@ -481,6 +481,6 @@ def test_an_empty_budget() -> None:
     assert budget.next_deadline(0.0) == float("inf")
 
 
-@pytest.mark.parametrize(("memory", "payload"), [(16 * MIB, 12 * MIB), (256 * MIB, 208 * MIB), (1024 * MIB, 976 * MIB)])
+@pytest.mark.parametrize(("memory", "payload"), [(15 * MIB, 5 * MIB), (256 * MIB, 208 * MIB), (1024 * MIB, 976 * MIB)])
 def test_the_process_itself_needs_a_part(memory: int, payload: int) -> None:
     assert payload_limit(memory) == payload

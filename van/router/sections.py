@@ -85,7 +85,8 @@ class RouterConfig:
     metadata: str = key(values.text, "Free text for people and tools.", "")
     memory_limit: int = key(
         values.size(SMALLEST_MEMORY_LIMIT, LARGEST_SIZE),
-        "Memory for the router and the messages that it holds or has promised room for; beyond it senders wait.",
+        "Memory for the router and the messages that it holds or has promised room for; beyond it senders wait. "
+        "Below 64 MiB it bounds the messages alone.",
         attrs.Factory(default_memory_limit),
         shown="a quarter of the memory or of the cgroup's limit, at least 128 MiB",
         live=True,

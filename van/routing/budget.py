@@ -44,13 +44,14 @@ DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 # payload: else a peer that comes and goes could fill the memory with empty messages.
 ORPHAN_SIZE: Final = 4096
 DELIVERY_SIZE: Final = 512
-# The process itself takes about this many octets; of a small memory limit a quarter is set aside for it and no more.
+# The process itself takes about this many octets; of a small memory limit two thirds are set aside for it and no more.
+# So resident memory stays below `memory_limit` from 64 MiB on. A lower limit than that bounds the payload alone.
 PROCESS_SIZE: Final = 48 * 1024 * 1024
 
 
 def payload_limit(memory_limit: int) -> int:
     """What is left for payload of the memory that a router may take, both in octets."""
-    return memory_limit - min(memory_limit // 4, PROCESS_SIZE)
+    return memory_limit - min(memory_limit * 2 // 3, PROCESS_SIZE)
 
 
 class ByteBudget:
