@@ -58,17 +58,26 @@ def missing(what: str) -> NoReturn:
 class Program:
     """A process whose lines we read while it runs."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        *,
+        asks: bool = False,
+    ) -> None:
+        """`asks`: it reads commands, and its input stays open and silent; else there is none."""
         self.command = list(command)
         self.errors: list[str] = []
         self._more_errors = threading.Condition()
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process = subprocess.Popen(
             self.command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if asks else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         )
         assert self._process.stdout is not None
@@ -137,6 +146,8 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait(PATIENCE)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     @property
     def running(self) -> bool:
@@ -186,8 +197,15 @@ class Programs:
     def __init__(self) -> None:
         self._started: list[Program] = []
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Program:
-        program = Program(command, environment)
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        *,
+        asks: bool = False,
+    ) -> Program:
+        program = Program(command, environment, folder, asks=asks)
         self._started.append(program)
         return program
 
@@ -221,8 +239,10 @@ class Proton(Programs):
             return {"url": self._router.url(listener=listener)}
         return {"url": self._router.url(listener=listener, scheme="amqps"), **self._certificates.options(listener)}
 
-    def example(self, name: str, *arguments: str, trace: bool = False) -> Program:
-        """Start one of Debian's examples as it is.
+    def example(
+        self, name: str, *arguments: str, trace: bool = False, folder: Path | None = None, asks: bool = False
+    ) -> Program:
+        """Start one of Debian's examples as it is, in `folder` where it keeps files.
 
         Some have `localhost:5672` written into them. When that port was not free for our router, such an example is
         run from a copy in which nothing but the port is another. With `trace`, Proton prints each frame on stderr.
@@ -237,7 +257,7 @@ class Proton(Programs):
         environment = {"PYTHONPATH": str(PROTON_EXAMPLES), "PYTHONDONTWRITEBYTECODE": "1"}
         if trace:
             environment["PN_TRACE_FRM"] = "1"
-        return self.start([self._python, str(path), *arguments], environment)
+        return self.start([self._python, str(path), *arguments], environment, folder, asks=asks)
 
     def program(self, name: str, **options: object) -> Program:
         """Start one of our own programs; it finds its options as JSON in its first argument."""

@@ -1,12 +1,10 @@
-"""Debian's Python examples of Qpid Proton, as they are: those that need no listener, no database, no tornado.
-
-Without `helloworld_blocking`: it waits until its message is settled before it looks for it, which only a broker can
-settle. A router that does not keep messages leaves the outcome to the receiver, which here is the same, waiting thread.
-"""
+"""Debian's Python examples of Qpid Proton, as they are: all that need no listener of their own and no tornado."""
 
 from __future__ import annotations
 
 import signal
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +83,46 @@ def test_transactions_are_refused_with_a_reason(router: Router, proton: Proton, 
     program = proton.example(example, "-a", router.url(address), "-m", "10", "-b", "5", trace=True)
     program.output(status=None)
     program.wait_for_error('<- @detach(22) [handle=0x1, closed=true, error=@error(29) [condition=:"amqp:precondition-')
+
+
+def test_a_transactional_server_is_refused_with_a_reason(router: Router, proton: Proton) -> None:
+    server = proton.example("server_tx", trace=True)
+    server.wait_for_error("<- @attach")
+    proton.example("client", "-a", router.url("examples"), "one")
+    server.wait_for_error('[condition=:"amqp:precondition-failed"')
+
+
+def test_an_interactive_transactional_receiver_is_refused_with_a_reason(proton: Proton) -> None:
+    program = proton.example("tx_recv_interactive", trace=True, asks=True)
+    assert program.line() == "Enter 'fetch', 'commit' or 'abort'"
+    program.wait_for_error('[condition=:"amqp:precondition-failed"')
+
+
+def test_records_go_from_one_database_to_another(
+    router: Router, proton: Proton, address: str, tmp_path: Path
+) -> None:
+    rows = [(number, f"record {number}") for number in range(1, 201)]
+    for name in ("src_db", "dst_db"):
+        proton.example("db_ctrl", "init", name, folder=tmp_path).output()
+    with sqlite3.connect(tmp_path / "src_db") as source:
+        source.executemany("INSERT INTO records(id, description) VALUES (?, ?)", rows)
+    source.close()
+    receiver = proton.example("db_recv", "-a", router.url(address), "-m", "200", folder=tmp_path)
+    sender = proton.example("db_send", "-a", router.url(address), "-m", "200", folder=tmp_path)
+    receiver.output()
+    sender.output()
+    listed = proton.example("db_ctrl", "list", "dst_db", folder=tmp_path)
+    assert listed.output() == [str(row) for row in rows]
+    assert proton.example("db_ctrl", "list", "src_db", folder=tmp_path).output() == []
+
+
+def test_helloworld_blocking_asks_for_what_only_a_store_can_give(proton: Proton) -> None:
+    """It waits for its message's outcome before it gives credit to receive it: a router has nowhere to settle it.
+
+    The scene shows that this is so, and that the router says nothing untrue meanwhile.
+    """
+    program = proton.example("helloworld_blocking", trace=True)
+    program.wait_for_error("-> @transfer")
+    assert not [line for line in program.errors if "-> @flow" in line]
+    assert not [line for line in program.errors if "<- @disposition" in line]
+    assert program.running
