@@ -137,7 +137,6 @@ class Connection:
         self.hostname = hostname
         self.accepting = isinstance(sasl, SaslServer) if sasl is not None else accepting
         self.sasl = sasl
-        self.sasl_required = sasl_required
         self.max_frame_size = max_frame_size
         self.channel_max = channel_max
         self.handle_max = handle_max
@@ -156,7 +155,6 @@ class Connection:
         self.close_sent = False
         self.closed = False
         self.octets_in = 0
-        self.octets_out = 0
         # Open received, no Close either way: frames are taken as they come.
         self._flowing = False
         self._partial: list[bytes] = []

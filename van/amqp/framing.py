@@ -43,7 +43,7 @@ def describe_header(data: bytes) -> str:
     if data[:4] == b"PRI ":
         return "HTTP/2"
     if data[:4] == b"AMQP":
-        if data[4:8] == b"\x02\x01\x00\x00":
+        if data[:HEADER_LENGTH] == TLS_HEADER:
             return "the TLS header of AMQP (use amqps, where TLS comes first)"
         return f"AMQP protocol id {data[4]}, version {data[5]}.{data[6]}.{data[7]}"
     return f"octets {data[:8].hex(' ')}"

@@ -74,7 +74,6 @@ class Link:
         "rcv_settle_mode",
         "remote",
         "remote_attached",
-        "remote_handle",
         "session",
         "snd_settle_mode",
     )
@@ -85,7 +84,6 @@ class Link:
         self.session = session
         self.name = name
         self.handle = -1
-        self.remote_handle = -1
         self.local: Attach | None = None
         self.remote: Attach | None = None
         self.local_attached = False

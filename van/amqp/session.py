@@ -548,7 +548,6 @@ class Session(Holder):
         role = not attach.role
         existing = self.connection.find_link(attach.name, role)
         if existing is not None and existing.session is self and not existing.remote_attached:
-            existing.remote_handle = handle
             self.remote_handles[handle] = existing
             existing.on_attach(attach)
             return None
@@ -556,7 +555,6 @@ class Session(Holder):
             # 2.6.1: a link endpoint that attaches again takes the link over.
             self.connection.steal(existing)
         link: Link = ReceiverLink(self, attach.name) if role == ROLE_RECEIVER else SenderLink(self, attach.name)
-        link.remote_handle = handle
         self.remote_handles[handle] = link
         link.snd_settle_mode = attach.snd_settle_mode
         link.rcv_settle_mode = attach.rcv_settle_mode
