@@ -123,7 +123,7 @@ class AmqpAdaptor(Adaptor):
         self.links: dict[Link, IncomingLink | OutgoingLink] = {}
         self.deliveries_in = 0
         self.deliveries_out = 0
-        self._opened_at = 0.0
+        self.opened_at = 0.0  # driver's clock, when the peer's Open came
         self._lost = False
         self._by_peer = True
         self._orderly = False
@@ -211,7 +211,7 @@ class AmqpAdaptor(Adaptor):
                 by="peer" if self._by_peer else "us",
                 deliveries_in=self.deliveries_in,
                 deliveries_out=self.deliveries_out,
-                seconds=round(now - self._opened_at, 3),
+                seconds=round(now - self.opened_at, 3),
             )
         elif not self.cut:
             self.log("warning", "connection failed", reason=self.reason or "the stream ended before open")
@@ -276,7 +276,7 @@ class AmqpAdaptor(Adaptor):
 
     def _open(self, event: ConnectionOpened) -> None:
         self.opened = True
-        self._opened_at = self.router.now
+        self.opened_at = self.router.now
         self.connection.open()
         self.log(
             "info",
