@@ -40,7 +40,7 @@ def test_check_names_every_error_on_stderr_and_exits_78(site: SiteFile) -> None:
     done = run("--check", path)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.splitlines() == [
-        f'{path}:2:8: router.mode: unknown value "x"; allowed: "standalone", "interior"',
+        f'{path}:2:8: router.mode: unknown value "x"; allowed: "standalone", "interior", "edge"',
         f"{path}:3:1: listener[0].url: missing",
     ]
 

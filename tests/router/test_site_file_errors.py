@@ -33,8 +33,9 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(site: SiteFi
         """
     ) == [
         "site.toml:2:1: router.idd: unknown key; allowed: id, mode, default_distribution, metadata, memory_limit, "
-        'max_connections, users_file, stream_stall_seconds; did you mean "id"?',
-        'site.toml:3:8: router.mode: unknown value "interor"; allowed: "standalone", "interior"; did you mean "interior"?',
+        'max_connections, users_file, stream_stall_seconds, hello_interval_seconds, hello_max_age_seconds, '
+        'ra_interval_seconds, ra_interval_flux_seconds, remote_ls_max_age_seconds; did you mean "id"?',
+        'site.toml:3:8: router.mode: unknown value "interor"; allowed: "standalone", "interior", "edge"; did you mean "interior"?',
         'site.toml:4:16: router.memory_limit: expected a size, got "12 parsecs"; allowed: 1 MiB to 1 TiB, as an integer '
         'of octets or a text such as "256 MiB"',
         "site.toml:8:1: listener[0].maxFrameSize: unknown key; allowed: name, role, cost, ssl_profile, "
@@ -73,7 +74,7 @@ def test_a_key_is_found_wherever_toml_lets_it_stand(site: SiteFile) -> None:
         priority = "high"
         """
     ) == [
-        'site.toml:1:15: router.mode: unknown value 1; allowed: "standalone", "interior"',
+        'site.toml:1:15: router.mode: unknown value 1; allowed: "standalone", "interior", "edge"',
         "site.toml:3:45: listener[0].cost: 0 is out of range; allowed: 1 to 2147483647",
         "site.toml:5:19: listener[1].max_links: 0 is out of range; allowed: 1 to 1000000",
         'site.toml:8:8: log.levels.amqp: unknown value "loud"; allowed: "debug", "info", "warning", "error", "critical"',
@@ -109,13 +110,11 @@ def test_a_file_that_is_not_text_is_refused_at_its_first_wrong_octet(site: SiteF
         ("port = 5672", '3:1: listener[0].port: unknown key; use "url"'),
         ("require_ssl = true", "3:1: listener[0].require_ssl: unknown key; use an amqps or wss URL"),
         ("policy_vhost = 'x'", "3:1: listener[0].policy_vhost: not available in this version"),
-        ('role = "inter-router"', '3:8: listener[0].role: "inter-router" is not available in this version; allowed: "normal"'),
-        ('role = "edge"', '3:8: listener[0].role: "edge" is not available in this version; allowed: "normal"'),
         (
             'role = "route-container"',
-            '3:8: listener[0].role: "route-container" is not available in this version; allowed: "normal"',
+            '3:8: listener[0].role: "route-container" is not available in this version; allowed: "normal", "inter-router", "edge"',
         ),
-        ('role = "inter_router"', '3:8: listener[0].role: unknown value "inter_router"; allowed: "normal"; '
+        ('role = "inter_router"', '3:8: listener[0].role: unknown value "inter_router"; allowed: "normal", "inter-router", "edge"; '
          'did you mean "inter-router"?'),
         ("max_frame_size = 511", "3:18: listener[0].max_frame_size: 511 is out of range; allowed: 512 to 16777216"),
         ("max_frame_size = true", "3:18: listener[0].max_frame_size: expected an integer, got true; "
@@ -190,8 +189,8 @@ def test_no_password_of_a_url_is_shown(site: SiteFile) -> None:
                            "ssl_profile, address"]),
         ("[http]\n", ["1:1: http: not available in this version; allowed: router, log, listener, connector, "
                       "ssl_profile, address"]),
-        ("[router]\nmode = 'edge'\n",
-         ['2:8: router.mode: "edge" is not available in this version; allowed: "standalone", "interior"']),
+        ("[router]\nhello_interval_seconds = 0\n",
+         ["2:26: router.hello_interval_seconds: 0 is out of range; allowed: 0.1 to 86400"]),
         ("[router]\nid = 'a|b c'\n", ['2:6: router.id: "a|b c" contains " ", "|"; allowed: no blanks, no "|" and no "$"']),
         ("[router]\nworker_threads = 4\n", ["2:1: router.worker_threads: unknown key; one router is one thread"]),
         ("[router]\nmemory_limit = 1000\n",

@@ -89,7 +89,7 @@ def test_passwords_need_users(site: SiteFile, mechanism: str) -> None:
 def test_mistakes_of_the_users_file_are_reported_with_those_of_the_site_file(users: SiteFile) -> None:
     (users.folder / "users.toml").write_text("[users]\nalice = 5\n[user]\n")
     assert users.errors(USERS + "mode = 1\n") == [
-        'site.toml:3:8: router.mode: unknown value 1; allowed: "standalone", "interior"',
+        'site.toml:3:8: router.mode: unknown value 1; allowed: "standalone", "interior", "edge"',
         'users.toml:2:9: users.alice: expected a text; allowed: "env:NAME", "file:PATH", or the secret itself',
         'users.toml:3:1: user: unknown key; allowed: users; did you mean "users"?',
     ]
@@ -209,8 +209,6 @@ def test_a_connector_uses_what_it_has_the_means_for(certificates: SiteFile) -> N
          ['4:17: connector[0].sasl_password: the environment has no variable "VAN_TEST_UNSET"']),
         (['sasl_username = "a"', 'sasl_password = "file:gone.txt"'],
          ["4:17: connector[0].sasl_password: cannot read gone.txt: No such file or directory"]),
-        (['role = "inter-router"', "cost = 2"],
-         ['3:8: connector[0].role: "inter-router" is not available in this version; allowed: "normal"']),
     ],
 )  # fmt: skip
 def test_one_mistake_of_a_connector(site: SiteFile, keys: list[str], lines: list[str]) -> None:
@@ -356,7 +354,9 @@ def test_a_site_file_as_operators_write_it(certificates: SiteFile) -> None:
     assert site.ssl_profiles["site"].cert_file == certificates.folder / "cert.pem"
     assert [address.tokens for address in site.addresses] == [("news", "#"), ("jobs", "*", "eu")]
     assert (site.log.level, site.log.levels) == ("info", {"amqp": "debug"})
-    assert site.warnings == ("mode interior: this version joins no other routers, this one stands alone",)
+    assert site.warnings == (
+        "mode interior, and no listener or connector has role inter-router or edge: this router stands alone",
+    )
 
 
 def test_an_empty_file_is_a_router_that_nobody_can_reach(site: SiteFile) -> None:

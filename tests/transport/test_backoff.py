@@ -22,6 +22,14 @@ def test_a_reset_begins_again_but_not_at_zero() -> None:
     assert [backoff.next_delay() for _ in range(3)] == [1.0, 2.0, 4.0]
 
 
+def test_with_patience_the_delays_stay_short_for_a_while() -> None:
+    backoff = Backoff(lambda: 1.0, initial=0.25, cap=1.0, patience=1.0)
+    series = [0.25, 0.25, 0.25, 0.25, 0.5, 1.0, 1.0]
+    assert [backoff.next_delay() for _ in range(8)] == [0.0, *series]
+    backoff.reset()
+    assert [backoff.next_delay() for _ in range(7)] == series
+
+
 @given(st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=2, max_size=2000))
 def test_every_delay_is_in_the_upper_half_of_its_bound_and_under_the_cap(jitters: list[float]) -> None:
     source = iter(jitters)

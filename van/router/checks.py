@@ -10,20 +10,28 @@ import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from van.router.positions import KeyPath
 from van.router.sections import (
+    MAX_LINKS,
+    MAX_SESSION_FRAMES,
     PASSWORD_MECHANISMS,
+    ROUTER_MAX_LINKS,
+    ROUTER_MAX_SESSION_FRAMES,
+    ROUTER_ROLES,
     ConnectionConfig,
     ConnectorConfig,
     ListenerConfig,
+    RouterConfig,
     SslProfileConfig,
 )
 from van.router.values import Problem, did_you_mean, is_loopback, listing, show
 from van.transport.url import Url
+
+_Entry = TypeVar("_Entry", bound=ConnectionConfig)
 
 
 @attrs.define
@@ -58,9 +66,15 @@ def check(found: Found) -> list[Problem]:
         *_unique_ports(found),
         *_unique_patterns(found),
         *_budget(found),
+        *_router_id(found.single["router"]),
+        *_timers(found),
     ]
     for path, profile in found.located("ssl_profile"):
         problems += list(_certificates(path, profile)) or list(_usable(path, profile))
+    mode_known = not found.is_wrong("router", "mode")
+    for section in ("listener", "connector"):
+        for path, entry in found.located(section):
+            problems += _role(path, entry, found.single["router"].mode) if mode_known else []
     for path, listener in found.located("listener"):
         problems += _listener_tls(path, listener, found)
         problems += _listener_authentication(path, listener, found)
@@ -78,10 +92,28 @@ def warnings(found: Found) -> Iterator[str]:
             yield f"listener[{index}] {listener.url} does not offer PLAIN: no TLS, and allow_insecure_plain is false"
         if listener.allow_insecure_plain and not listener.url.tls and not is_loopback(listener.url):
             yield f"listener[{index}] {listener.url} takes passwords over an unencrypted network"
+        if listener.role in ROUTER_ROLES and not is_loopback(listener.url) and _takes_anonymous(listener):
+            yield (
+                f"listener[{index}] {listener.url} has role {listener.role} and takes ANONYMOUS: "
+                "any router that reaches it may join the network"
+            )
     if not found.entries("listener") and not found.entries("connector"):
         yield "no listener and no connector: nobody can reach this router"
-    if found.single["router"].mode == "interior":
-        yield "mode interior: this version joins no other routers, this one stands alone"
+    yield from _lonely(found)
+
+
+def _lonely(found: Found) -> Iterator[str]:
+    """A router that was meant to have others around it, and has no way to them."""
+    entries = [*found.entries("listener"), *found.entries("connector")]
+    mode = found.single["router"].mode
+    if mode == "interior" and entries and not any(entry.role in ROUTER_ROLES for entry in entries):
+        yield "mode interior, and no listener or connector has role inter-router or edge: this router stands alone"
+    if mode == "edge" and not any(entry.role == "edge" for entry in found.entries("connector")):
+        yield "mode edge, and no connector has role edge: this router stands alone"
+
+
+def _takes_anonymous(listener: ListenerConfig) -> bool:
+    return "ANONYMOUS" in listener.sasl_mechanisms and not listener.authenticate_peer
 
 
 def _plain_is_withheld(listener: ListenerConfig) -> bool:
@@ -89,12 +121,14 @@ def _plain_is_withheld(listener: ListenerConfig) -> bool:
 
 
 def complete_listener(listener: ListenerConfig) -> ListenerConfig:
-    """Fill in the mechanisms of a listener on loopback."""
+    """Fill in the mechanisms of a listener on loopback, and the limits of its role."""
+    listener = _with_limits(listener)
     return listener if listener.sasl_mechanisms else attrs.evolve(listener, sasl_mechanisms=("ANONYMOUS",))
 
 
 def complete_connector(connector: ConnectorConfig, profiles: dict[str, SslProfileConfig]) -> ConnectorConfig:
-    """Fill in the mechanisms that a connector has the means for, the strongest first."""
+    """Fill in the mechanisms that a connector has the means for, the strongest first, and the limits of its role."""
+    connector = _with_limits(connector)
     if connector.sasl_mechanisms:
         return connector
     mechanisms: list[str] = []
@@ -106,6 +140,67 @@ def complete_connector(connector: ConnectorConfig, profiles: dict[str, SslProfil
         if connector.allow_insecure_plain or all(url.tls for url in (connector.url, *connector.failover_urls)):
             mechanisms.append("PLAIN")
     return attrs.evolve(connector, sasl_mechanisms=tuple(mechanisms) or ("ANONYMOUS",))
+
+
+def _with_limits(entry: _Entry) -> _Entry:
+    between_routers = entry.role in ROUTER_ROLES
+    return attrs.evolve(
+        entry,
+        max_session_frames=entry.max_session_frames
+        or (ROUTER_MAX_SESSION_FRAMES if between_routers else MAX_SESSION_FRAMES),
+        max_links=entry.max_links or (ROUTER_MAX_LINKS if between_routers else MAX_LINKS),
+    )
+
+
+def _role(path: KeyPath, entry: ConnectionConfig, mode: str) -> Iterator[Problem]:
+    """Which roles the router's mode allows. `normal` is for every mode: applications, and brokers to connect to."""
+    if entry.role not in ROUTER_ROLES:
+        return
+    at = (*path, "role")
+    listening = isinstance(entry, ListenerConfig)
+    if mode == "standalone":
+        wanted = "edge" if entry.role == "edge" and not listening else "interior"
+        what = f"{show(entry.role)} connects routers, and [router] mode is {show(mode)}"
+        yield Problem(at, what, hint=f'write mode = "{wanted}"')
+    elif mode == "interior" and entry.role == "edge" and not listening:
+        yield Problem(
+            at,
+            'a connector of role "edge" leads from an edge router to an interior one, and [router] mode is "interior"',
+            hint='did you mean role = "inter-router"?',
+        )
+    elif mode == "edge" and listening:
+        yield Problem(at, f'an edge router has no listeners of role {show(entry.role)}', '"normal"')
+    elif mode == "edge" and entry.role == "inter-router":
+        yield Problem(at, 'an edge router has no connectors of role "inter-router"', hint='did you mean role = "edge"?')
+
+
+def _router_id(router: RouterConfig) -> Iterator[Problem]:
+    """An address that names a router ends its name at the slash, and `all` means every router."""
+    if router.mode == "standalone":
+        return
+    if "/" in router.id:
+        yield Problem(("router", "id"), f'{show(router.id)} contains "/", which no router of a network may')
+    elif router.id == "all":
+        yield Problem(("router", "id"), '"all" means all routers of a network')
+
+
+# The earlier one must be the longer one; why is said in the error.
+_LONGER_TIMERS = (
+    ("hello_max_age_seconds", "hello_interval_seconds", "neighbours would be lost between two hellos"),
+    ("remote_ls_max_age_seconds", "ra_interval_seconds", "routers would be forgotten between two of their messages"),
+)
+
+
+def _timers(found: Found) -> Iterator[Problem]:
+    router = found.single["router"]
+    for longer, shorter, why in _LONGER_TIMERS:
+        if getattr(router, longer) <= getattr(router, shorter) and not found.is_wrong("router", shorter):
+            what = f"{getattr(router, longer):g} is not more than {shorter}, {getattr(router, shorter):g}: {why}"
+            yield Problem(("router", longer), what)
+    in_flux, stable = router.ra_interval_flux_seconds, router.ra_interval_seconds
+    if in_flux > stable and not found.is_wrong("router", "ra_interval_seconds"):
+        what = f"{in_flux:g} is more than ra_interval_seconds, {stable:g}"
+        yield Problem(("router", "ra_interval_flux_seconds"), what)
 
 
 def _unique_names(found: Found) -> Iterator[Problem]:

@@ -69,8 +69,7 @@ KEYS_ELSEWHERE = {
     "sasl_config_dir": 'use "users_file"', "sasl_config_name": 'use "users_file"',
     "worker_threads": "one router is one thread",
     **dict.fromkeys((
-        "hello_interval_seconds", "hello_max_age_seconds", "ra_interval_seconds", "ra_interval_flux_seconds",
-        "remote_ls_max_age_seconds", "unreachable_holdoff_seconds", "data_connection_count", "van_id",
+        "unreachable_holdoff_seconds", "data_connection_count", "van_id",
         "strip_annotations", "healthz", "metrics", "http_root_dir", "message_logging_components", "policy_vhost",
         "open_properties", "allow_redirect", "uid_name_mapping_file", "ordinal", "oldest_valid_ordinal",
         "waypoint", "ingress_phase", "egress_phase", "enable_fallback", "multi_tenant",

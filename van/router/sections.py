@@ -28,7 +28,11 @@ TLS_PROTOCOLS = ("TLSv1.2", "TLSv1.3")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 # The packages of van: a record belongs to the one that its logger is named after.
 SUBSYSTEMS = ("amqp", "routing", "adaptors", "transport", "management", "router")
-ROLES_LATER = ("inter-router", "edge", "route-container")
+MODES = ("standalone", "interior", "edge")
+ROLES = ("normal", "inter-router", "edge")
+ROLES_LATER = ("route-container",)
+# The roles whose connections lead to other routers.
+ROUTER_ROLES = ("inter-router", "edge")
 
 # 2.4.1: no peer may announce less.
 MIN_MAX_FRAME_SIZE = 512
@@ -36,6 +40,16 @@ MIN_MAX_FRAME_SIZE = 512
 LARGEST_MAX_FRAME_SIZE = 16 * MIB
 # A day: longer than any time-out that somebody still waits for.
 LONGEST_SECONDS = 86_400
+# What the deployed routers take for a path that has no end.
+LARGEST_COST = 2_147_483_647
+# Below this a timer is a busy loop; hellos of a hundred milliseconds are for networks within one machine.
+SHORTEST_TIMER = 0.1
+# By role, where the key is not written. An application's session may have 8 MiB under way, a router's 32 MiB: many
+# applications share it. A connection between routers has 22 links, and two more for each large message under way.
+MAX_SESSION_FRAMES = 512
+ROUTER_MAX_SESSION_FRAMES = 2048
+MAX_LINKS = 1000
+ROUTER_MAX_LINKS = 20_000
 # Small enough for tests and gateways, large enough for a session at its first window.
 SMALLEST_MEMORY_LIMIT = 1 * MIB
 LARGEST_SIZE = 1024 * GIB
@@ -72,8 +86,9 @@ class RouterConfig:
         shown="the host name",
     )
     mode: str = key(
-        values.one_of("standalone", "interior", later=("edge",)),
-        "`standalone` has no other routers; `interior` will take part in a network of them, and stands alone for now.",
+        values.one_of(*MODES),
+        "`standalone` has no other routers; `interior` takes part in a network of them; `edge` hangs on one of its "
+        "routers, by connections that it opens.",
         "standalone",
     )
     default_distribution: str = key(
@@ -106,6 +121,25 @@ class RouterConfig:
         30.0,
         live=True,
     )
+    hello_interval_seconds: float = key(
+        values.seconds(SHORTEST_TIMER, LONGEST_SECONDS), "How often neighbours are told that we are here.", 1.0
+    )
+    hello_max_age_seconds: float = key(
+        values.seconds(SHORTEST_TIMER, LONGEST_SECONDS), "A neighbour that is silent for so long is not used.", 3.0
+    )
+    ra_interval_seconds: float = key(
+        values.seconds(SHORTEST_TIMER, LONGEST_SECONDS),
+        "How often the network is told that nothing has changed here.",
+        30.0,
+    )
+    ra_interval_flux_seconds: float = key(
+        values.seconds(SHORTEST_TIMER, LONGEST_SECONDS), "The same while its topology changes.", 4.0
+    )
+    remote_ls_max_age_seconds: float = key(
+        values.seconds(SHORTEST_TIMER, LONGEST_SECONDS),
+        "A router that has told nothing for so long is forgotten.",
+        60.0,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -114,9 +148,16 @@ class ConnectionConfig:
 
     name: str = key(values.name, "Name in logs and management; unique.", "", shown="from the URL")
     role: str = key(
-        values.one_of("normal", later=ROLES_LATER), "Who is at the other end: `normal` is an application.", "normal"
+        values.one_of(*ROLES, later=ROLES_LATER),
+        "Who is at the other end: `normal` is an application or a broker, `inter-router` a router of mode interior, "
+        "`edge` on a listener a router of mode edge, on a connector the interior router of this one.",
+        "normal",
     )
-    cost: int = key(values.integer(1, 2_147_483_647), "Cost of the way, for connections between routers.", 1)
+    cost: int = key(
+        values.integer(1, LARGEST_COST),
+        "Cost of the way, for role inter-router; the higher one of both ends counts.",
+        1,
+    )
     ssl_profile: str | None = key(values.name, "The `[[ssl_profile]]` of an amqps or wss URL.", None, shown="none")
     allow_insecure_plain: bool = key(
         values.boolean, "Let PLAIN show passwords to the network, without TLS.", default=False
@@ -126,9 +167,17 @@ class ConnectionConfig:
     )
     max_sessions: int = key(values.integer(1, 32_768), "Sessions of one connection.", 32_768)
     max_session_frames: int = key(
-        values.integer(2, 1_000_000), "Largest incoming window of a session, in frames; it begins with 16.", 512
+        values.integer(2, 1_000_000),
+        "Largest incoming window of a session, in frames; it begins with 16.",
+        0,
+        shown=f"`{MAX_SESSION_FRAMES}`, between routers `{ROUTER_MAX_SESSION_FRAMES}`",
     )
-    max_links: int = key(values.integer(1, 1_000_000), "Links of one connection.", 1000)
+    max_links: int = key(
+        values.integer(1, 1_000_000),
+        "Links of one connection.",
+        0,
+        shown=f"`{MAX_LINKS}`, between routers `{ROUTER_MAX_LINKS}`",
+    )
     link_capacity: int = key(
         values.integer(1, 100_000), "Credit of a sending client: messages that it may have unsettled.", 250
     )
@@ -145,7 +194,7 @@ class ConnectionConfig:
 
 @attrs.frozen(kw_only=True)
 class ListenerConfig(ConnectionConfig):
-    """`[[listener]]`: applications connect here."""
+    """`[[listener]]`: applications and other routers connect here."""
 
     url: Url = key(
         values.listen_url, "Where to listen: `amqp`, `amqps`, `ws`, `wss`. No host: every interface; port 0: any port."

@@ -4,6 +4,7 @@
     ├── signals              SIGTERM and SIGINT drain, a second one stops; SIGHUP reloads; SIGUSR1 describes
     └── Site.run
         ├── deadlines        sleeps until the router core wants to be called
+        ├── tidy             frees what many ended connections have left behind
         ├── certificates     looks every second whether certificate files have changed
         ├── end              waits for `drain`, then ends in order
         ├── one per listener     `Listener.serve`
@@ -16,10 +17,12 @@ amqp:connection:forced. Who has not answered after `CLOSE_SECONDS` is cut.
 
 from __future__ import annotations
 
+import random
 import secrets
 import string
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
@@ -43,12 +46,13 @@ from van.router import exit_codes
 from van.router.config import SiteConfig
 from van.router.log import get_logger, levels
 from van.router.process import FullCollections, raise_file_limit, settle_memory
-from van.router.sections import AddressConfig, ConnectionConfig, ConnectorConfig, ListenerConfig
+from van.router.sections import ROUTER_ROLES, AddressConfig, ConnectionConfig, ConnectorConfig, ListenerConfig
 from van.routing import address
 from van.routing.adaptor import Adaptor
 from van.routing.address import Distribution, PatternTable
 from van.routing.budget import ByteBudget, payload_limit
 from van.routing.router import Router
+from van.transport.backoff import ROUTER_PATIENCE_SECONDS, Backoff
 from van.transport.connector import Connector
 from van.transport.errors import TransportError
 from van.transport.info import ConnectionInfo
@@ -58,8 +62,8 @@ from van.transport.proxy import parse_proxy_url
 from van.transport.scram import SCRAM_HASHES, ScramClient, scram_server
 from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials, watch_certificates
 
-# The router core is looked at this often when it has no deadline: a stream may have begun meanwhile.
-IDLE_INTERVAL: Final = 1.0
+# How often it is looked whether what ended connections left behind is worth a collection, in seconds.
+TIDY_INTERVAL: Final = 1.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
 # ten or more; receivers that need longer get their deliveries again from whoever sent them.
 SETTLE_SECONDS: Final = 5.0
@@ -111,6 +115,9 @@ class Site:
         self._decoy_key = secrets.token_bytes(32)
         self._numbers = 0
         self._collections = FullCollections()
+        # When the task of deadlines wakes by itself, and what wakes it before that.
+        self._wakes_at = -inf
+        self._sooner = trio.Event()
         self.reloading = trio.Lock()
         self._draining = trio.Event()
         self._reason = ""
@@ -128,7 +135,7 @@ class Site:
         return Listener(
             entry.url,
             partial(self._accepted, entry),
-            self.router.wake_touched,
+            self.wake,
             self._connection_logger,
             name=entry.name,
             credentials=self._credentials(entry),
@@ -142,13 +149,14 @@ class Site:
         return Connector(
             [entry.url, *entry.failover_urls],
             partial(self._connected, entry),
-            self.router.wake_touched,
+            self.wake,
             self._connection_logger,
             name=entry.name,
             credentials=self._credentials(entry),
             verify_hostname=entry.verify_hostname,
             proxy=parse_proxy_url(entry.proxy) if entry.proxy else None,
             initial_handshake_timeout_seconds=entry.initial_handshake_timeout_seconds,
+            backoff=Backoff(random.random, patience=ROUTER_PATIENCE_SECONDS) if entry.role in ROUTER_ROLES else None,
         )
 
     def _credentials(self, entry: ConnectionConfig) -> TlsCredentials | None:
@@ -242,6 +250,7 @@ class Site:
             self.logger.warning("configuration", warning=warning)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deadlines)
+            nursery.start_soon(self._tidy)
             if self.credentials:
                 nursery.start_soon(watch_certificates, tuple(self.credentials.values()), self._connection_logger)
             nursery.start_soon(self._end)
@@ -267,8 +276,16 @@ class Site:
             listeners={listener.name: listener.addresses for listener in self.listeners},
         )
 
+    def wake(self) -> None:
+        """What every driver calls after a batch: whatever has something to write does, and no deadline is missed."""
+        self.router.wake_touched()
+        # An event that brings the core's deadline forward is in a batch: the task that waits hears of it here.
+        if self.router.next_deadline() < self._wakes_at:
+            self._wakes_at = -inf
+            self._sooner.set()
+
     async def _deadlines(self) -> None:
-        """Call the router core when it wants to be; tidy up when there is a reason."""
+        """Call the router core when it wants to be."""
         router = self.router
         while True:
             now = trio.current_time()
@@ -276,9 +293,20 @@ class Site:
             if now >= deadline:
                 router.handle_deadline(now)
                 router.wake_touched()
-            else:
-                await trio.sleep(min(deadline - now, IDLE_INTERVAL))
-                self._collections.tidy(len(self.adaptors))
+                # What it does by slices has a deadline of now again: others have their turn between two.
+                await trio.lowlevel.checkpoint()
+                continue
+            self._wakes_at = deadline
+            with trio.move_on_at(deadline):
+                await self._sooner.wait()
+            self._wakes_at = -inf
+            if self._sooner.is_set():
+                self._sooner = trio.Event()
+
+    async def _tidy(self) -> None:
+        while True:
+            await trio.sleep(TIDY_INTERVAL)
+            self._collections.tidy(len(self.adaptors))
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -310,7 +338,7 @@ class Site:
         self.router.ending = True
         for adaptor, _ in self.adaptors.values():
             adaptor.hold_back()
-        self.router.wake_touched()
+        self.wake()
         await self._settle()
         self._close_all()
         await trio.sleep(CLOSE_SECONDS)
@@ -342,7 +370,7 @@ class Site:
             listener.close_all(ErrorCondition.CONNECTION_FORCED, description)
         for connector in self.connectors:
             connector.stop(ErrorCondition.CONNECTION_FORCED, description)
-        self.router.wake_touched()
+        self.wake()
 
     # -- a new configuration -------------------------------------------------------------------------------------
 
@@ -364,7 +392,7 @@ class Site:
             listener.limit.limit = entry.max_connections
         levels.change(config.log)
         self.config = config
-        router.wake_touched()
+        self.wake()
 
 
 async def _serve(listener: Listener, *, task_status: trio.TaskStatus[Listener]) -> None:
