@@ -23,15 +23,25 @@ from van.amqp.events import (
 )
 from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
 from van.amqp.link import Link, ReceiverLink, SenderLink
-from van.amqp.performatives import Attach
+from van.amqp.performatives import Attach, Open
 from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import MAX_SESSION_FRAMES, Session
 from van.amqp.terminus import Coordinator, Source, Target
+from van.amqp.types import Int
 from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, Adaptor
+from van.routing.dialect.recognition import (
+    ANONYMOUS_RELAY,
+    CONNECTION_ID,
+    CONTROL_LINK,
+    DATA_LINK,
+    OUR_PRODUCT,
+    PRODUCT,
+    VERSION,
+)
 from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, Router
 
-PRODUCT: Final = "van"
+NORMAL: Final = "normal"
 # A peer may give a link up and attach it anew as often as it likes; this many at a time is what one connection gets.
 DEFAULT_MAX_LINKS: Final = 1000
 # A Transfer may be as large as the limits of the site say: for us 0 means without limit.
@@ -95,11 +105,14 @@ class ConnectionSettings:
 
 
 class AmqpAdaptor(Adaptor):
-    """One AMQP connection of an application (role normal).
+    """One AMQP connection of an application (role normal), and what connections of all roles have in common.
 
     accepting: whether the peer connected to us. hostname: for Open, on connections that we made. log is called with a
     level, an event and fields; `number` is this connection's, for logs. on_lost is called once, when it is over.
+    `role` is the connection's, in the words of the configuration.
     """
+
+    role = NORMAL
 
     def __init__(
         self,
@@ -127,9 +140,6 @@ class AmqpAdaptor(Adaptor):
         self._lost = False
         self._by_peer = True
         self._orderly = False
-        properties: dict[str, object] = {"product": PRODUCT, "version": __version__, "qd.conn-id": number}
-        if settings.failover is not None:
-            properties["failover-server-list"] = settings.failover
         self.connection = Connection(
             router.id,
             accepting=accepting,
@@ -140,14 +150,30 @@ class AmqpAdaptor(Adaptor):
             channel_max=settings.max_sessions - 1,
             handle_max=settings.max_links - 1,
             idle_timeout=settings.idle_timeout,
-            offered_capabilities=["ANONYMOUS-RELAY"],
-            properties=properties,
+            offered_capabilities=self._capabilities(),
+            desired_capabilities=self._capabilities() if self.role != NORMAL else None,
+            properties=self._open_properties(),
             window_policy=router.budget.policy(settings.max_session_frames),
             on_touched=self._touched,
             now=now,
         )
         if not accepting:
             self.connection.open()
+
+    def _capabilities(self) -> list[str]:
+        """What our Open offers."""
+        return [ANONYMOUS_RELAY]
+
+    def _open_properties(self) -> dict[str, object]:
+        """What our Open says of us."""
+        properties: dict[str, object] = {
+            PRODUCT: OUR_PRODUCT,
+            VERSION: __version__,
+            CONNECTION_ID: Int(self.number),
+        }
+        if self.settings.failover is not None:
+            properties["failover-server-list"] = self.settings.failover
+        return properties
 
     def _touched(self) -> None:
         self.router.touch(self)
@@ -259,7 +285,9 @@ class AmqpAdaptor(Adaptor):
     def _handle_batch(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, LinkAttached):
-                if not event.answer:
+                if event.answer:
+                    self._answered(event.link)
+                else:
                     self._attach(event.link)
             elif isinstance(event, LinkDetached):
                 self._detach(event)
@@ -283,7 +311,12 @@ class AmqpAdaptor(Adaptor):
             "connection opened",
             container_id=event.open.container_id,
             user=self.connection.identity,
+            **self._described(event.open),
         )
+
+    def _described(self, open_: Open) -> dict[str, object]:
+        """What the log says of a connection that has opened, beside who it is."""
+        return {}
 
     def _close(self, event: ConnectionClosed) -> None:
         if not self.reason:
@@ -328,10 +361,14 @@ class AmqpAdaptor(Adaptor):
         except AmqpSessionError as error:
             self._fail_session(link.session, error)
 
+    def _answered(self, link: Link) -> None:
+        """The peer has answered an Attach of ours."""
+
     def _attach_incoming(self, link: ReceiverLink) -> None:
         """The peer sends: its target says where to."""
         remote = link.remote
         assert remote is not None
+        _refuse_router_link(remote)
         # No target at all is taken for one without address, as some clients mean it.
         target = remote.target if remote.target is not None else Target()
         if isinstance(target, Coordinator):
@@ -370,6 +407,7 @@ class AmqpAdaptor(Adaptor):
         """The peer receives: its source says from where."""
         remote = link.remote
         assert remote is not None
+        _refuse_router_link(remote)
         source = remote.source
         if not isinstance(source, Source):
             raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's attach needs a source")
@@ -436,7 +474,7 @@ class AmqpAdaptor(Adaptor):
         if owner is None:
             return
         count = link.delivery_count - (link.local.initial_delivery_count or 0 if link.local is not None else 0)
-        if isinstance(owner, IncomingLink):
+        if isinstance(link, ReceiverLink):
             initial = link.remote.initial_delivery_count or 0 if link.remote is not None else 0
             self.deliveries_in += (link.delivery_count - initial) & 0xFFFFFFFF
         else:
@@ -461,3 +499,11 @@ class AmqpAdaptor(Adaptor):
         # Of sessions that are over on the wire already.
         for link in list(self.links):
             self._forget(link)
+
+
+def _refuse_router_link(attach: Attach) -> None:
+    """A router has come to a listener for applications, or the like. Raises `AmqpLinkError`."""
+    for terminus in (attach.source, attach.target):
+        capabilities = terminus.capabilities if isinstance(terminus, Source | Target) else None
+        if capabilities and (CONTROL_LINK in capabilities or DATA_LINK in capabilities):
+            raise AmqpLinkError(ErrorCondition.FORBIDDEN, "Connectivity to the node is forbidden")
