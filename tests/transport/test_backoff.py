@@ -30,6 +30,15 @@ def test_with_patience_the_delays_stay_short_for_a_while() -> None:
     assert [backoff.next_delay() for _ in range(7)] == series
 
 
+def test_a_peer_that_is_the_wrong_one_is_asked_seldom() -> None:
+    backoff = Backoff(lambda: 1.0, initial=1.0, cap=10.0, patience=60.0)
+    backoff.next_delay()
+    backoff.slow_down()
+    assert [backoff.next_delay() for _ in range(2)] == [10.0, 10.0]
+    backoff.reset()
+    assert backoff.next_delay() == 1.0
+
+
 @given(st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=2, max_size=2000))
 def test_every_delay_is_in_the_upper_half_of_its_bound_and_under_the_cap(jitters: list[float]) -> None:
     source = iter(jitters)

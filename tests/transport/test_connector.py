@@ -162,6 +162,28 @@ async def test_a_peer_that_takes_us_and_sends_us_away_at_once_is_called_less_and
         assert await flaps(caller, stage, 3, 0, mock_clock) == [1, 2, 4]
 
 
+async def test_a_peer_that_is_the_wrong_one_is_asked_seldom_and_told_of_once(mock_clock: Clock) -> None:
+    class Choosy(Calling):
+        def __call__(self, info: ConnectionInfo) -> EchoAdaptor:
+            adaptor = super().__call__(info)
+            adaptor.refusal = adaptor.reason = "the wrong one"
+            return adaptor
+
+    async with serving() as stage, calling(stage.url, endpoints=Choosy()) as caller:
+        for attempt in range(1, 4):
+            await until(lambda: bool(stage.endpoints.made))
+            assert caller.connector.status != "SUCCESS"
+            stage.endpoints.made[0].close("amqp:connection:forced", "")
+            stage.endpoints.made[0].on_wake()
+            await caller.attempts(attempt)
+            mock_clock.jump(7.99)
+            await trio.testing.wait_all_tasks_blocked()
+            assert caller.connector.attempts == attempt
+            stage.endpoints.made.clear()
+            mock_clock.jump(0.01)
+        assert caller.logbook.only("cannot connect")["reason"] == f"{stage.url}: the wrong one"
+
+
 async def test_a_tcp_connection_alone_resets_nothing(mock_clock: Clock) -> None:
     mute = Calling()
     mute.greeting = b"!quiet"

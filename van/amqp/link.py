@@ -360,8 +360,7 @@ class SenderLink(Link):
         self._prefix = transfer_prefix(session.local_channel, self.handle)
         # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
         self._fast = struct.Struct(f">I{len(self._prefix)}sI2sI2s")
-        self._max_payload = min(session.connection.remote_max_frame_size, MAX_WRITTEN_FRAME) - TRANSFER_OVERHEAD
-        self._fast_limit = min(self._max_payload, self.max_message_size)
+        self._limit_frames()
         if self.drain or self.source.undelivered:
             self.ready()  # the peer asked before this Attach, or the source was filled
 
@@ -370,8 +369,13 @@ class SenderLink(Link):
         self.remote_attached = True
         if attach.max_message_size:
             self.max_message_size = attach.max_message_size
-            self._fast_limit = min(self._fast_limit, self.max_message_size)
+        # Where our Attach went out before the peer's Open, its max-frame-size is known only now.
+        self._limit_frames()
         self.rcv_settle_mode = attach.rcv_settle_mode
+
+    def _limit_frames(self) -> None:
+        self._max_payload = min(self.session.connection.remote_max_frame_size, MAX_WRITTEN_FRAME) - TRANSFER_OVERHEAD
+        self._fast_limit = min(self._max_payload, self.max_message_size)
 
     @property
     def current(self) -> Delivery | None:

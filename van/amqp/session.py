@@ -171,8 +171,10 @@ class Session(Holder):
 
     # -- verbs ---------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self, most: int = MASK) -> None:
         """Write our Begin: the first, or the answer to the peer's (2.5.1). Does nothing where that has been done.
+
+        most: the first window is at most so many frames.
 
         Raises `AmqpSessionError` when there is no room for a session's window; the session then begins and ends.
         """
@@ -181,7 +183,7 @@ class Session(Holder):
         connection = self.connection
         connection.allocate_channel(self)
         self._first_outgoing_id = self.next_outgoing_id
-        window = connection.window_policy.begin(self)
+        window = min(connection.window_policy.begin(self), most)
         self.incoming_window = self.window = window
         self.renew_at = window // 2
         self.local_begun = True

@@ -28,7 +28,8 @@ class Adaptor:
     `closed` becomes true when nothing will follow what `data_to_send` still returns; the driver then ends the stream.
     `opened` becomes true when the peer has taken us (AMQP: its Open arrived), and stays so: listeners cut who is late,
     connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special. `cut` is
-    set by whoever ends the connection and has said so in the log, which then needs no second line.
+    set by whoever ends the connection and has said so in the log, which then needs no second line. `refusal` says in
+    words why a peer that did open is none to talk to; empty: it is one. Connectors take their time then.
     `read_size` is how many octets at most the driver hands over at a time.
     """
 
@@ -38,6 +39,7 @@ class Adaptor:
         self.opened = False
         self.cut = False
         self.reason = ""
+        self.refusal = ""
         self.read_size = READ_SIZE
 
     def receive_data(self, data: bytes, now: float) -> None:

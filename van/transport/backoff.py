@@ -61,3 +61,8 @@ class Backoff:
         """The peer took us: the next delay comes from the beginning of the series."""
         self._waited = 0.0
         self._bound = self._initial
+
+    def slow_down(self) -> None:
+        """The peer can be reached and is the wrong one: only its operator can change that. The next delays are long."""
+        self._waited = self._patience
+        self._bound = self._cap

@@ -82,7 +82,7 @@ class Connector:
     @property
     def status(self) -> str:
         """In the words of the `connectionStatus` attribute of a connector entity."""
-        if self.adaptor is not None and self.adaptor.opened:
+        if self.adaptor is not None and self.adaptor.opened and not self.adaptor.refusal:
             return "SUCCESS"
         return "FAILED" if self._failed else "CONNECTING"
 
@@ -113,8 +113,11 @@ class Connector:
             self._opened_at = math.inf
             reason = await self._attempt(url)
             self._failed = True
+            refused = self.adaptor is not None and bool(self.adaptor.refusal)
             self.adaptor = None
-            if self._opened_at < math.inf:
+            if refused:
+                self._backoff.slow_down()
+            elif self._opened_at < math.inf:
                 if trio.current_time() - self._opened_at >= STABLE_SECONDS:
                     self._backoff.reset()
                 self.message = reason
@@ -160,7 +163,7 @@ class Connector:
                 nursery.cancel_scope.cancel()
 
         def after_batch() -> None:
-            if self._opened_at == math.inf and adaptor.opened:
+            if self._opened_at == math.inf and adaptor.opened and not adaptor.refusal:
                 self._note_open()
             self._wake_touched()
 
