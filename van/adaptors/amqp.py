@@ -7,7 +7,7 @@ deliveries pass from link to link without coming by here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from van import __version__
 from van.amqp.connection import Connection
@@ -41,6 +41,9 @@ from van.routing.dialect.recognition import (
 from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, Router
 
+if TYPE_CHECKING:
+    from van.routing.router import LinkOwner
+
 NORMAL: Final = "normal"
 # A peer may give a link up and attach it anew as often as it likes; this many at a time is what one connection gets.
 DEFAULT_MAX_LINKS: Final = 1000
@@ -57,7 +60,7 @@ def no_log(level: str, event: str, **fields: object) -> None:
     """A log that keeps nothing."""
 
 
-def _nobody_counts() -> None:
+def nobody_counts() -> None:
     """Stand in for `on_lost` where nobody keeps a list of connections."""
 
 
@@ -124,7 +127,7 @@ class AmqpAdaptor(Adaptor):
         sasl: SaslServer | SaslClient | None = None,
         hostname: str | None = None,
         log: Log = no_log,
-        on_lost: Callable[[], None] = _nobody_counts,
+        on_lost: Callable[[], None] = nobody_counts,
         now: float = 0.0,
     ) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ class AmqpAdaptor(Adaptor):
         self.number = number
         self.log = log
         self.on_lost = on_lost
-        self.links: dict[Link, IncomingLink | OutgoingLink] = {}
+        self.links: dict[Link, LinkOwner] = {}
         self.deliveries_in = 0
         self.deliveries_out = 0
         self.opened_at = 0.0  # driver's clock, when the peer's Open came
