@@ -7,7 +7,7 @@ by. It is made at its first frame and forgotten at settlement.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from van.amqp.link import ReceiverLink, SenderLink
@@ -29,12 +29,14 @@ class Delivery:
     goes out by (`sender` is None until its first frame is written). `payload` is the whole payload of a delivery of one
     frame; of any other, `chunks` holds what has arrived and has not been written yet, and `more` says whether the end
     is still missing. `settled` means pre-settled by its sender. `state` is the last delivery state that the receiving
-    side named. `target` is set for deliveries of several frames: whom they were handed to, None before that. `origin`
-    belongs to whoever routed or sent it and is told its outcome. `holder` counts its octets.
+    side named. `annotations` and `via` are the router's: what other routers wrote in front of the message, and the way
+    over a neighbour that it took. `target` is set for deliveries of several frames: whom they were handed to, None
+    before that. `origin` belongs to whoever routed or sent it and is told its outcome. `holder` counts its octets.
     """
 
     __slots__ = (
         "aborted",
+        "annotations",
         "chunks",
         "delivery_id",
         "delivery_tag",
@@ -49,6 +51,7 @@ class Delivery:
         "settled",
         "state",
         "target",
+        "via",
     )
 
     out_id: int
@@ -76,6 +79,8 @@ class Delivery:
         self.sender: SenderLink | None = None
         self.origin: DeliveryOrigin | None = None
         self.target: DeliveryTarget | None = None
+        self.annotations: Any = None
+        self.via: Any = None
 
     def data(self) -> bytes:
         """The payload octets that are here: of a delivery of several frames, those not yet written."""

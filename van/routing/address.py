@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from van.amqp.delivery import Delivery
     from van.routing.forwarder import Collector
     from van.routing.link import IncomingLink, OutgoingLink
+    from van.routing.remote import RemoteDestinations
 
 AREA: Final = "0"
 # An address that a peer names may be this long, in characters; longer ones are refused at attach.
@@ -152,11 +153,13 @@ class Address:
     """One address: who sends to it, who receives from it, and the function that forwards its deliveries.
 
     `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
-    the next round begins. `starved` says that its senders were asked for their credit. `copied` is where collectors of
-    multicast deliveries are noted (`ByteBudget.copied`).
+    the next round begins. `remote` holds the other routers that have receivers, None where it never was known to any;
+    `advertised` says that they were told of it. `starved` says that its senders were asked for their credit. `copied`
+    is where collectors of multicast deliveries are noted (`ByteBudget.copied`).
     """
 
     __slots__ = (
+        "advertised",
         "copied",
         "cursor",
         "distribution",
@@ -165,6 +168,7 @@ class Address:
         "key",
         "outgoing",
         "priority",
+        "remote",
         "starved",
     )
 
@@ -183,21 +187,25 @@ class Address:
         self.priority = priority
         self.incoming: list[IncomingLink] = []
         self.outgoing: list[OutgoingLink] = []
+        self.remote: RemoteDestinations | None = None
+        self.advertised = False
         self.cursor = 0
         self.starved = False
 
     def reachable(self) -> bool:
         """Whether a delivery to it would find somebody."""
-        return len(self.outgoing) > 0
+        return len(self.outgoing) > 0 or (self.remote is not None and len(self.remote.routers) > 0)
 
     def add_outgoing(self, link: OutgoingLink) -> None:
         """Somebody receives from here: senders that waited for the first get credit."""
-        first = not self.outgoing
         self.outgoing.append(link)
-        if first:
-            self.starved = False
-            for incoming in self.incoming:
-                incoming.unblock()
+        self.found()
+
+    def found(self) -> None:
+        """Somebody receives: senders that wait get credit."""
+        self.starved = False
+        for incoming in self.incoming:
+            incoming.unblock()
 
     def remove_outgoing(self, link: OutgoingLink) -> None:
         """A receiver is gone."""
@@ -206,4 +214,4 @@ class Address:
 
     def unused(self) -> bool:
         """Whether nobody is attached, so that it can be forgotten."""
-        return not self.incoming and not self.outgoing
+        return not self.incoming and not self.outgoing and (self.remote is None or not self.remote.routers)

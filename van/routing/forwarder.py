@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliveryTarget, Holder
@@ -11,11 +11,18 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Rece
 from van.routing.address import Address, Distribution
 
 if TYPE_CHECKING:
+    from van.routing.dialect.annotations import Annotations
     from van.routing.link import OutgoingLink
+    from van.routing.remote import RemoteDestinations
+    from van.routing.router_link import Hop
 
 
 def forward_balanced(address: Address, delivery: Delivery) -> None:
     """Hand the delivery to the receiver with the fewest deliveries outstanding; those with none take turns."""
+    remote = address.remote
+    if remote is not None:
+        _balanced_everywhere(address, remote, delivery)
+        return
     links = address.outgoing
     count = len(links)
     if count == 1:
@@ -46,7 +53,7 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
     links = address.outgoing
     count = len(links)
     if count == 0:
-        no_destination(address, delivery)
+        _closest_elsewhere(address, delivery)
         return
     start = address.cursor
     for offset in range(count):
@@ -62,8 +69,89 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
 def forward_multicast(address: Address, delivery: Delivery) -> None:
     """Hand a copy to every receiver; the sender hears the strongest outcome when all are terminal."""
     links = address.outgoing
-    if links:
+    if address.remote is not None:
+        _multicast_everywhere(address, address.remote, delivery)
+    elif links:
         Collector(delivery, address.copied).hand_out(links)
+    else:
+        no_destination(address, delivery)
+
+
+def _origin(delivery: Delivery) -> str:
+    """The router where a delivery came into the network, empty for this one."""
+    annotations: Annotations | None = delivery.annotations
+    return annotations.origin if annotations is not None else ""
+
+
+def _balanced_everywhere(address: Address, remote: RemoteDestinations, delivery: Delivery) -> None:
+    """*Balanced* over receivers here and at other routers, where the cost of the way counts as so many deliveries."""
+    hops = remote.choices(_origin(delivery))
+    links = address.outgoing
+    count = len(links)
+    if count == 0:
+        if len(hops) == 1:
+            hops[0].enqueue(delivery)
+        elif hops:
+            min(hops, key=_hop_load).enqueue(delivery)
+        else:
+            no_destination(address, delivery)
+        return
+    start = address.cursor % count
+    best: OutgoingLink | Hop = links[start]
+    best_value = best.load()
+    for offset in range(1, count):
+        if best_value == 0:
+            break
+        link = links[(start + offset) % count]
+        value = link.load()
+        if value < best_value:
+            best = link
+            best_value = value
+    if best_value:
+        for hop in hops:
+            value = hop.load()
+            if value < best_value:
+                best = hop
+                best_value = value
+    address.cursor = start + 1
+    best.enqueue(delivery)
+
+
+def _hop_load(hop: Hop) -> int:
+    return hop.load()
+
+
+def _closest_elsewhere(address: Address, delivery: Delivery) -> None:
+    """*Closest* without a receiver here: the routers that cost least take turns."""
+    remote = address.remote
+    hops = remote.choices(_origin(delivery)) if remote is not None else None
+    if not hops:
+        no_destination(address, delivery)
+        return
+    cost = hops[0].cost
+    count = 1
+    while count < len(hops) and hops[count].cost == cost:
+        count += 1
+    start = address.cursor % count
+    address.cursor = start + 1
+    hops[start].enqueue(delivery)
+
+
+def _multicast_everywhere(address: Address, remote: RemoteDestinations, delivery: Delivery) -> None:
+    """A copy to every receiver here, and one over each neighbour on whose side there are others."""
+    annotations: Annotations | None = delivery.annotations
+    targets: list[OutgoingLink | Hop] = list(address.outgoing)
+    if annotations is None:
+        targets += remote.choices("")
+    elif not annotations.origin or remote.router.knows(annotations.origin):
+        passed = annotations.hops
+        targets += [hop for hop in remote.choices(annotations.origin) if hop.neighbor.router_id not in passed]
+    if len(targets) > 1:
+        if annotations is None:
+            delivery.annotations = remote.router.origin_annotations(delivery)
+        Collector(delivery, address.copied).hand_out(targets)
+    elif targets:
+        targets[0].enqueue(delivery)
     else:
         no_destination(address, delivery)
 
@@ -137,7 +225,7 @@ class Collector(DeliveryTarget):
         self.terminal = 0
         self.unsettled = 0
 
-    def hand_out(self, links: list[OutgoingLink]) -> None:
+    def hand_out(self, links: Sequence[OutgoingLink | Hop]) -> None:
         """Give every link a copy."""
         delivery = self.delivery
         delivery.target = self
@@ -159,6 +247,7 @@ class Collector(DeliveryTarget):
             copy = Delivery(None, 0, b"", payload, settled, holder)
             copy.origin = self
             copy.message_format = delivery.message_format
+            copy.annotations = delivery.annotations
             if chunks is not None:
                 copy.chunks = deque(chunks)
                 copy.more = delivery.more

@@ -15,6 +15,7 @@ from van.amqp.link import RCV_SECOND, SND_SETTLED, ReceiverLink, SenderLink
 from van.amqp.message import read_priority
 from van.amqp.performatives import Error
 from van.routing.address import Address
+from van.routing.dialect.annotations import Annotations
 from van.routing.forwarder import Collector, drop_payload
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class IncomingLink(DeliverySink):
 
     __slots__ = (
         "address",
+        "annotations",
         "anonymous",
         "blocked",
         "capacity",
@@ -53,6 +55,8 @@ class IncomingLink(DeliverySink):
         self.link = link
         self.address = address
         self.anonymous = anonymous
+        # What other routers are told of its deliveries, made when the first goes to one.
+        self.annotations: Annotations | None = None
         self.capacity = capacity
         # Credit goes back in portions, so that Flows are few; a quarter keeps three quarters out all the time.
         self.grant_at = max(1, capacity // 4)
@@ -360,7 +364,7 @@ class OutgoingLink(DeliverySource):
 
     def abort(self, delivery: Delivery) -> None:
         self.streaming -= 1
-        self.outstanding -= 1
+        self.dropped(delivery)
         if self.link.current is delivery:
             self.link.abort_current()
         else:
@@ -417,7 +421,7 @@ class OutgoingLink(DeliverySource):
         drop_payload(delivery)
 
     def left(self, delivery: Delivery) -> None:
-        self.outstanding -= 1
+        self.dropped(delivery)
         origin = delivery.origin
         if origin is not None:
             origin.left(delivery)
@@ -441,9 +445,13 @@ class OutgoingLink(DeliverySource):
         for delivery in undelivered:
             self.give_up(delivery, RELEASED)
 
+    def dropped(self, delivery: Delivery) -> None:
+        """A delivery is not outstanding any more."""
+        self.outstanding -= 1
+
     def give_up(self, delivery: Delivery, state: object) -> None:
         """A delivery will not be settled by its receiver."""
-        self.outstanding -= 1
+        self.dropped(delivery)
         if delivery.target is self:
             self.streaming -= 1
             delivery.target = None
@@ -471,7 +479,7 @@ def _pass_on_settlement(delivery: Delivery, state: object) -> bool:
         return False
     source = sender.source
     if isinstance(source, OutgoingLink):
-        source.outstanding -= 1
+        source.dropped(delivery)
     sender.update(delivery, state, True)
     return True
 

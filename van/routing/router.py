@@ -1,4 +1,4 @@
-"""The router core: addresses, who is attached to them, and which adaptors have something to write.
+"""The router core: addresses, who is attached to them here and at other routers, and who has something to write.
 
 Adaptors attach links here and hand over nothing else: deliveries go from link to link without passing through. No clock
 and no randomness: `now` and `tokens` come from outside.
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from van.amqp.delivery import Delivery
+from van.amqp.delivery import Delivery, Holder
 from van.amqp.delivery_state import Rejected
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
 from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import IncompleteMessageError, read_to
 from van.amqp.performatives import Error
+from van.amqp.terminus import Target
 from van.routing.adaptor import Adaptor
 from van.routing.address import (
     AREA,
@@ -28,8 +29,23 @@ from van.routing.address import (
     strip_address,
 )
 from van.routing.budget import ByteBudget
+from van.routing.dialect.annotations import (
+    PRESETTLED,
+    RESEND_RELEASED,
+    STREAMING,
+    Annotations,
+    decode_annotations,
+    encode_annotations,
+    router_of,
+)
+from van.routing.dialect.treatments import DISTRIBUTIONS, TREATMENTS
 from van.routing.forwarder import FORWARDERS, drop_payload, no_destination
 from van.routing.link import FAILED, IncomingLink, OutgoingLink
+from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, Timers
+from van.routing.link_state.messages import ControlMessage, MobileAddress
+from van.routing.neighbor import ControlReceiver, ControlSender, Neighbor, StreamOpener
+from van.routing.remote import RemoteDestinations
+from van.routing.router_link import Retrier, RouterIncomingLink, RouterOutgoingLink, SettledInside
 
 if TYPE_CHECKING:
     from van.amqp.session import Session
@@ -40,12 +56,29 @@ DEFAULT_LINK_CAPACITY: Final = 250
 MAX_BEFORE_PROPERTIES: Final = 1048576
 # How often streams are looked at, in seconds: the time-out may take this much longer.
 STALL_CHECK_INTERVAL: Final = 1.0
+# How often idle streaming links are looked at, in seconds (as the C routers do).
+STREAM_CLOSE_INTERVAL: Final = 30.0
+# Annotations of so many kinds are remembered: one kind for each sender and way. Beyond that all are worked out anew.
+MAX_ANNOTATIONS: Final = 4096
+# While the network's width is not known yet, a delivery may pass this many routers.
+LEAST_MAX_HOPS: Final = 8
+# A sender whose target has this capability wants released deliveries tried at other destinations.
+RESEND_CAPABILITY: Final = "qd.resend-released"
+ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
+
+LinkOwner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
 
 
-class Router:
+def _nobody_logs(level: str, event: str, **fields: object) -> None:
+    """Stand in for `log` where nobody keeps one."""
+
+
+class Router(LinkStateOwner):
     """The core of one router.
 
-    id: the router's name in its network. tokens: makes unique short texts for temporary addresses. addresses: what the
+    id: the router's name in its network. mode: only an `interior` router has neighbours, and then an `engine`.
+    instance: when it was started, in seconds since 1970; sequence: where its sequence numbers begin; timers: of the
+    link state engine. tokens: makes unique short texts for temporary addresses. addresses: what the
     configuration says of distribution. stream_stall_seconds: after this a stream that does not grow, and holds others
     up, is given up. `now` is the time of the last batch, in seconds of the driver's clock. While
     it is `ending`, nobody gets credit.
@@ -60,13 +93,22 @@ class Router:
         default_distribution: Distribution = Distribution.BALANCED,
         budget: ByteBudget | None = None,
         stream_stall_seconds: float = 30.0,
+        mode: str = "standalone",
+        instance: int = 0,
+        sequence: int = 0,
+        timers: Timers | None = None,
+        log: Callable[..., None] = _nobody_logs,
+        now: float = 0.0,
     ) -> None:
         self.id = id
+        self.mode = mode
+        self.node = f"{AREA}/{id}"
+        self._log = log
         self.tokens = tokens
         self.default_distribution = default_distribution
         self.budget = budget if budget is not None else ByteBudget()
         self.stream_stall_seconds = stream_stall_seconds
-        self.now = 0.0
+        self.now = now
         self.ending = False
         self.addresses: dict[str, Address] = {}
         self.streams: dict[IncomingLink, Delivery] = {}
@@ -76,6 +118,20 @@ class Router:
         self._touched: list[Adaptor] = []
         self._anonymous = Address("", Distribution.BALANCED, self._forward_anonymous, None)
         self._next_stall_check = inf
+        self._next_stream_close = inf
+        # Other routers.
+        self.neighbors: dict[int, Neighbor] = {}
+        self.routes_version = 0
+        self.max_hops = LEAST_MAX_HOPS
+        self.annotations: dict[bytes, Annotations] = {}
+        self.own_octets = Holder()
+        self.dropped_presettled = 0
+        self.no_annotations = self._prepared(Annotations())
+        self._by_text: dict[str, Annotations] = {}
+        self._routed = Address("", Distribution.BALANCED, self._forward_routed, None)
+        self.engine: LinkStateEngine | None = None
+        if mode == "interior":
+            self.engine = LinkStateEngine(id, self, instance=instance, sequence=sequence, timers=timers, now=now)
 
     # -- waking --------------------------------------------------------------------------------------------------
 
@@ -102,18 +158,21 @@ class Router:
         """The address that `text` names, made if it is new."""
         key = address_key(text, self.id)
         address = self.addresses.get(key)
-        if address is None:
-            distribution, priority = self._treatment(key, text)
-            address = Address(key, distribution, FORWARDERS[distribution], priority, self.budget.copied)
-            self.addresses[key] = address
+        return address if address is not None else self._make_address(key, None)
+
+    def _make_address(self, key: str, hint: Distribution | None) -> Address:
+        """A new address; `hint` is how the router that has it distributes it."""
+        distribution, priority = self._treatment(key, hint)
+        address = Address(key, distribution, FORWARDERS[distribution], priority, self.budget.copied)
+        self.addresses[key] = address
         return address
 
-    def _treatment(self, key: str, text: str) -> tuple[Distribution, int | None]:
+    def _treatment(self, key: str, hint: Distribution | None) -> tuple[Distribution, int | None]:
         if key[0] == "M":
-            config = self.patterns.match(strip_address(text))
+            config = self.patterns.match(strip_address(key[1:]))
             if config is not None:
                 return config.distribution, config.priority
-            return self.default_distribution, None
+            return hint if hint is not None else self.default_distribution, None
         return Distribution.BALANCED, None
 
     def release(self, address: Address) -> None:
@@ -137,7 +196,9 @@ class Router:
             incoming = IncomingLink(self, link, self._anonymous, capacity, True)
             link.sink = incoming
             return incoming
-        incoming = IncomingLink(self, link, self._usable(text), capacity, False)
+        resends = RESEND_CAPABILITY in _target_capabilities(link)
+        kind = ResendingLink if resends else IncomingLink
+        incoming = kind(self, link, self._usable(text), capacity, False)
         incoming.address.incoming.append(incoming)
         link.sink = incoming
         return incoming
@@ -150,17 +211,32 @@ class Router:
             link.priority = outgoing.address.priority
         return outgoing
 
-    def started(self, link: IncomingLink | OutgoingLink) -> None:
+    def started(self, link: LinkOwner) -> None:
         """The link's Attach has been written: credit may flow, and deliveries may come."""
-        if isinstance(link, OutgoingLink):
+        if isinstance(link, RouterOutgoingLink):
+            link.neighbor.data_changed()
+        elif isinstance(link, OutgoingLink):
             link.address.add_outgoing(link)
+            self.advertise(link.address)
+        elif isinstance(link, ControlReceiver):
+            link.credit(link.capacity)
+        elif isinstance(link, ControlSender):
+            link.credit_changed(link.link)
         elif link.anonymous or link.address.reachable():
             link.unblock()
 
-    def detached(self, link: IncomingLink | OutgoingLink) -> None:
+    def detached(self, link: LinkOwner) -> None:
         """The link is gone, whatever the reason."""
-        link.lost()
-        self.release(link.address)
+        if isinstance(link, RouterOutgoingLink):
+            self._data_link_lost(link)
+        elif isinstance(link, (ControlReceiver, ControlSender)):
+            self.neighbor_lost(link.neighbor)
+        else:
+            link.lost()
+            address = link.address
+            if isinstance(link, OutgoingLink):
+                self.advertise(address)
+            self.release(address)
 
     def session_lost(self, session: Session, links: Iterable[IncomingLink | OutgoingLink]) -> None:
         """All these links of a session will be detached: what is unsettled is looked at once, not for each link."""
@@ -182,7 +258,7 @@ class Router:
                 ErrorCondition.INVALID_FIELD, f"an address of more than {MAX_ADDRESS_LENGTH} characters"
             )
         key = address_key(text, self.id)
-        if len(key) < 2 or key[0] in "TRAH":
+        if len(key) < 2 or key[0] in "TA" or (key[0] in "RH" and self.engine is None):
             raise AmqpLinkError(ErrorCondition.NOT_FOUND, f"no such node: {text}")
         address = self.address(text)
         if address.distribution is Distribution.UNAVAILABLE:
@@ -192,31 +268,304 @@ class Router:
             )
         return address
 
-    # -- the anonymous terminus ----------------------------------------------------------------------------------
+    # -- neighbours ----------------------------------------------------------------------------------------------
+
+    def neighbor_opened(
+        self, number: int, router_id: str, cost: int, *, van: bool, streams: StreamOpener
+    ) -> Neighbor:
+        """A connection to another router is open; it counts when its control links have credit.
+
+        number: the connection's. router_id: the peer's container-id. van: whether it is a router of our kind.
+        """
+        neighbor = Neighbor(self, number, router_id, cost, van, streams)
+        self.neighbors[number] = neighbor
+        return neighbor
+
+    def neighbor_of(self, router_id: str) -> Neighbor | None:
+        """The neighbour of that id, on the first of its connections."""
+        return next((neighbor for neighbor in self.neighbors.values() if neighbor.router_id == router_id), None)
+
+    def attach_control_incoming(
+        self, neighbor: Neighbor, link: ReceiverLink, capacity: int = DEFAULT_LINK_CAPACITY
+    ) -> ControlReceiver:
+        """Take the link that a neighbour's control messages come by."""
+        receiver = ControlReceiver(self, neighbor, link, capacity)
+        neighbor.control_in = receiver
+        link.sink = receiver
+        return receiver
+
+    def attach_control_outgoing(self, neighbor: Neighbor, link: SenderLink) -> ControlSender:
+        """Take the link that our control messages leave by."""
+        sender = ControlSender(self, neighbor, link)
+        neighbor.control_out = sender
+        link.source = sender
+        return sender
+
+    def attach_data_incoming(
+        self, neighbor: Neighbor | None, link: ReceiverLink, capacity: int = DEFAULT_LINK_CAPACITY
+    ) -> RouterIncomingLink:
+        """Take a link that a neighbour sends deliveries by; None where its control connection is not there yet."""
+        incoming = RouterIncomingLink(self, link, self._routed, capacity, neighbor)
+        link.sink = incoming
+        return incoming
+
+    def attach_data_outgoing(self, neighbor: Neighbor, link: SenderLink, priority: int | None) -> RouterOutgoingLink:
+        """Take a link that deliveries of one priority leave by; a streaming link where `priority` is None."""
+        outgoing = RouterOutgoingLink(link, self._routed, DEFAULT_LINK_CAPACITY, neighbor)
+        link.source = outgoing
+        if priority is None:
+            neighbor.stream_links.append(outgoing)
+            self._next_stream_close = min(self._next_stream_close, self.now + STREAM_CLOSE_INTERVAL)
+        else:
+            link.priority = priority
+            neighbor.data[priority] = outgoing
+        return outgoing
+
+    def control_ready(self, neighbor: Neighbor) -> None:
+        """Control messages can be sent: the neighbour counts, if they can also be received."""
+        if neighbor.up or not neighbor.alive or neighbor.control_in is None or self.engine is None:
+            return
+        neighbor.up = True
+        self.routes_version += 1
+        self.engine.neighbor_up(neighbor.number, neighbor.router_id, neighbor.cost, self.now)
+
+    def neighbor_lost(self, neighbor: Neighbor) -> None:
+        """The connection, or a control link of it, is gone: nothing takes this way from now on."""
+        if not neighbor.alive:
+            return
+        neighbor.alive = False
+        self.neighbors.pop(neighbor.number, None)
+        self.routes_version += 1
+        if neighbor.up and self.engine is not None:
+            neighbor.up = False
+            self.engine.neighbor_down(neighbor.number, self.now)
+
+    def _data_link_lost(self, link: RouterOutgoingLink) -> None:
+        neighbor = link.neighbor
+        if link in neighbor.stream_links:
+            neighbor.stream_links.remove(link)
+        else:
+            neighbor.data = [other if other is not link else None for other in neighbor.data]
+            neighbor.data_changed()
+            self.routes_version += 1
+        link.lost()
+
+    # -- what the link state engine has to say ---------------------------------------------------------------------
+
+    def send_control(self, neighbor: int, message: ControlMessage) -> None:
+        """Write a control message on a neighbour's control link."""
+        known = self.neighbors.get(neighbor)
+        if known is not None and known.control_out is not None:
+            known.control_out.send(message)
+
+    def routes_changed(self) -> None:
+        """The ways through the network are different now."""
+        engine = self.engine
+        assert engine is not None
+        self.routes_version += 1
+        self.max_hops = max(engine.radius + 1, LEAST_MAX_HOPS)
+        for node in engine.nodes.values():
+            if node.reachable:
+                self._found_at("R" + node.id, node.id, None)
+        for key in [key for key in self.addresses if key[0] == "R"]:
+            reached = engine.nodes.get(key[1:])
+            if reached is None or not reached.reachable:
+                self._gone_from(key, key[1:])
+
+    def addresses_changed(self, router_id: str, added: list[MobileAddress], removed: list[str]) -> None:
+        """A router that can be reached has receivers for addresses, or has them no more."""
+        for mobile in added:
+            self._found_at(mobile.key, router_id, DISTRIBUTIONS.get(mobile.treatment))
+        for key in removed:
+            self._gone_from(key, router_id)
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """Write to the log."""
+        self._log(level, event, **fields)
+
+    def knows(self, router_id: str) -> bool:
+        """Whether there is such a router in the network, this one included."""
+        return router_id == self.id or (self.engine is not None and router_id in self.engine.nodes)
+
+    def _found_at(self, key: str, router_id: str, hint: Distribution | None) -> None:
+        address = self.addresses.get(key)
+        if address is None:
+            address = self._make_address(key, hint)
+        remote = address.remote
+        if remote is None:
+            remote = address.remote = RemoteDestinations(self, address)
+        first = not remote.routers
+        remote.add(router_id)
+        if first:
+            address.found()
+
+    def _gone_from(self, key: str, router_id: str) -> None:
+        address = self.addresses.get(key)
+        if address is not None and address.remote is not None:
+            address.remote.remove(router_id)
+            self.release(address)
+
+    def advertise(self, address: Address) -> None:
+        """Tell the other routers of an address that has its first receiver, or lost its last."""
+        engine = self.engine
+        key = address.key
+        if engine is None or key[:1] not in ("M", "H") or key.startswith("M$"):
+            return
+        links = len(address.outgoing)
+        if links and not address.advertised:
+            address.advertised = True
+            engine.advertise(key, TREATMENTS[address.distribution], len(address.incoming))
+        elif not links and address.advertised:
+            address.advertised = False
+            engine.withdraw(key)
+
+    # -- annotations ---------------------------------------------------------------------------------------------
+
+    def annotations_of(self, section: bytes) -> Annotations:
+        """What a section of router annotations says; that of a delivery without one where it is empty.
+
+        Raises DecodeError.
+        """
+        if not section:
+            return self.no_annotations
+        known = self.annotations.get(section)
+        if known is None:
+            known = self._prepared(decode_annotations(section))
+            if len(self.annotations) >= MAX_ANNOTATIONS:
+                self.annotations.clear()
+            self.annotations[section] = known
+        return known
+
+    def _prepared(self, annotations: Annotations) -> Annotations:
+        to = annotations.to_override
+        annotations.key = address_key(to, self.id) if to else None
+        annotations.origin = router_of(annotations.ingress)
+        annotations.hops = tuple([router_of(hop) for hop in annotations.trace])
+        annotations.forwarded = self._section(annotations, annotations.flags)
+        return annotations
+
+    def _section(self, annotations: Annotations, flags: int) -> bytes:
+        return encode_annotations(
+            flags,
+            annotations.to_override,
+            annotations.ingress or self.node,
+            (*annotations.trace, self.node),
+            annotations.mesh,
+        )
+
+    def streaming_section(self, annotations: Annotations) -> bytes:
+        """The section of a delivery that is sent on before it has come whole."""
+        if not annotations.streaming:
+            annotations.streaming = self._section(annotations, annotations.flags | STREAMING)
+        return annotations.streaming
+
+    def presettled(self, annotations: Annotations) -> Annotations:
+        """The annotations of a pre-settled delivery that is sent on unsettled."""
+        if annotations.flags & PRESETTLED:
+            return annotations
+        flagged = annotations.presettled
+        if flagged is None:
+            flagged = annotations.presettled = self._prepared(
+                Annotations(
+                    annotations.flags | PRESETTLED,
+                    annotations.to_override,
+                    annotations.ingress,
+                    annotations.trace,
+                    annotations.mesh,
+                )
+            )
+        return flagged
+
+    def origin_annotations(self, delivery: Delivery) -> Annotations:
+        """What other routers are told of a delivery that came into the network here."""
+        incoming = delivery.origin
+        if not isinstance(incoming, IncomingLink) or incoming.anonymous:
+            return self.no_annotations
+        annotations = incoming.annotations
+        if annotations is None:
+            local = incoming.link.local
+            target = local.target if local is not None else None
+            text = target.address if isinstance(target, Target) else None
+            flags = RESEND_RELEASED if isinstance(incoming, ResendingLink) else 0
+            annotations = incoming.annotations = self._prepared(Annotations(flags, text))
+        return annotations
+
+    def annotations_to(self, text: str) -> Annotations:
+        """What other routers are told of a delivery from an anonymous sender here."""
+        annotations = self._by_text.get(text)
+        if annotations is None:
+            if len(self._by_text) >= MAX_ANNOTATIONS:
+                self._by_text.clear()
+            annotations = self._by_text[text] = self._prepared(Annotations(0, text))
+        return annotations
+
+    # -- deliveries that say themselves where they go ----------------------------------------------------------------
 
     def _forward_anonymous(self, pseudo: Address, delivery: Delivery) -> None:
         """Send a delivery to the address that its own properties name (`to`)."""
-        origin = delivery.origin
-        if origin is None:
+        if delivery.origin is None:
             return
+        to = self._to_of(delivery)
+        if to is None:
+            return
+        address = self.addresses.get(address_key(to, self.id))
+        if address is None:
+            no_destination(pseudo, delivery)
+        else:
+            if address.remote is not None:
+                delivery.annotations = self.annotations_to(to)
+            address.forward(address, delivery)
+
+    def _forward_routed(self, pseudo: Address, delivery: Delivery) -> None:
+        """Send a delivery that came from another router to where its annotations say."""
+        incoming = delivery.origin
+        annotations: Annotations | None = delivery.annotations
+        if annotations is None:
+            assert isinstance(incoming, RouterIncomingLink)
+            annotations = incoming.take_annotations(delivery)
+            if annotations is None:
+                return
+        if delivery.settled and isinstance(incoming, RouterIncomingLink):
+            incoming.settled_waiting += 1
+        self.forward_routed(delivery)
+
+    def forward_routed(self, delivery: Delivery) -> None:
+        """Send a delivery to where its annotations, or else its properties, say."""
+        annotations: Annotations = delivery.annotations
+        key = annotations.key
+        if key is None:
+            to = self._to_of(delivery)
+            if to is None:
+                return
+            key = address_key(to, self.id)
+        address = self.addresses.get(key)
+        if address is None or len(annotations.trace) > self.max_hops:
+            no_destination(self._routed, delivery)
+            return
+        if delivery.chunks is None and not delivery.settled:
+            if annotations.flags & PRESETTLED:
+                delivery = SettledInside(delivery).inner()
+            elif annotations.flags & RESEND_RELEASED and address.distribution in ANYCAST:
+                Retrier(address, delivery).try_next()
+                return
+        address.forward(address, delivery)
+
+    def _to_of(self, delivery: Delivery) -> str | None:
+        """The `to` of a delivery's properties; None when they have not come yet, or it was refused for them."""
         try:
             to = read_to(delivery.data(), not delivery.more)
         except IncompleteMessageError as error:
             # Its properties have not come yet: the next frame is another chance.
             if not delivery.more or sum(map(len, delivery.chunks or ())) > MAX_BEFORE_PROPERTIES:
                 self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)
-            return
+            return None
         except DecodeError as error:
             self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)
-            return
+            return None
         if not to:
             self._refuse(delivery, ErrorCondition.PRECONDITION_FAILED, "no address: the message has no `to`")
-            return
-        address = self.addresses.get(address_key(to, self.id))
-        if address is None:
-            no_destination(pseudo, delivery)
-        else:
-            address.forward(address, delivery)
+            return None
+        return to
 
     def _refuse(self, delivery: Delivery, condition: str, description: str) -> None:
         drop_payload(delivery)
@@ -231,17 +580,28 @@ class Router:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """When `handle_deadline` wants to be called: only while there are streams, or memory is short."""
+        """When `handle_deadline` wants to be called: for the link state, for streams, and while memory is short."""
         if not self.streams:
             self._next_stall_check = inf
         elif self._next_stall_check == inf:
             self._next_stall_check = self.now + STALL_CHECK_INTERVAL
-        return min(self._next_stall_check, self.budget.next_deadline(self.now))
+        deadline = min(self._next_stall_check, self._next_stream_close, self.budget.next_deadline(self.now))
+        engine = self.engine
+        return deadline if engine is None else min(deadline, engine.next_deadline())
 
     def handle_deadline(self, now: float) -> None:
-        """Give up streams that have stalled and hold others up; take back windows that lie idle."""
+        """Keep the link state going; give up streams that have stalled and hold others up; take back idle windows."""
         self.now = now
+        engine = self.engine
+        if engine is not None and now >= engine.next_deadline():
+            engine.handle_deadline(now)
         self.budget.handle_deadline(now)
+        if now >= self._next_stream_close:
+            self._next_stream_close = inf
+            for neighbor in self.neighbors.values():
+                neighbor.close_idle_streams()
+                if neighbor.stream_links:
+                    self._next_stream_close = now + STREAM_CLOSE_INTERVAL
         if now < self._next_stall_check:
             return
         self._next_stall_check = inf
@@ -251,6 +611,26 @@ class Router:
             late = now >= incoming.grown_at + self.stream_stall_seconds and not delivery.chunks
             if late and target is not None and target.others_wait():
                 incoming.stalled(delivery)
+
+
+class ResendingLink(IncomingLink):
+    """A link whose sender wants deliveries that were released tried at other destinations."""
+
+    __slots__ = ()
+
+    def deliver(self, delivery: Delivery) -> None:
+        address = self.address
+        whole = delivery.chunks is None and not delivery.aborted
+        if whole and not delivery.settled and address.distribution in ANYCAST:
+            delivery.origin = self
+            Retrier(address, delivery).try_next()
+        else:
+            super().deliver(delivery)
+
+
+def _target_capabilities(link: ReceiverLink) -> list[str]:
+    target = link.remote.target if link.remote is not None else None
+    return list(target.capabilities or ()) if isinstance(target, Target) else []
 
 
 def take_all(unsettled: dict[int, Delivery]) -> list[Delivery]:
