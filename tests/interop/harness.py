@@ -157,6 +157,11 @@ class Program:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+        return self._process.returncode
+
     def _fail(self, what: str) -> NoReturn:
         tail = "\n    ".join(self.errors[-40:])
         pytest.fail(f"{' '.join(self.command)}\n  {what}; on stderr:\n    {tail}", pytrace=True)
