@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -10,6 +11,11 @@ from van.amqp.link import Link
 from van.router.log import get_logger
 from van.router.site import Site
 from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.neighbor import ControlReceiver, ControlSender
+from van.routing.router import LinkOwner
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 
 async def describe(site: Site) -> None:
@@ -38,6 +44,7 @@ async def describe(site: Site) -> None:
             attempts=connector.attempts,
             message=connector.message,
         )
+    await _describe_network(site, logger)
     for number, (adaptor, info) in sorted(site.adaptors.items()):
         await trio.lowlevel.checkpoint()
         remote = adaptor.connection.remote_open
@@ -58,6 +65,34 @@ async def describe(site: Site) -> None:
             logger.info("link", connection=number, **facts_of(link, owner))
 
 
+async def _describe_network(site: Site, logger: FilteringBoundLogger) -> None:
+    """The neighbours, and every other router that is known with the way to it."""
+    router = site.router
+    for neighbor in router.neighbors.values():
+        logger.info(
+            "neighbor",
+            connection=neighbor.number,
+            router_id=neighbor.router_id,
+            cost=neighbor.cost,
+            up=neighbor.up,
+            streaming_links=len(neighbor.stream_links),
+        )
+    if router.engine is None:
+        return
+    for node in sorted(router.engine.nodes.values(), key=lambda node: node.id):
+        await trio.lowlevel.checkpoint()
+        logger.info(
+            "node",
+            router_id=node.id,
+            reachable=node.reachable,
+            next_hop=node.next_hop,
+            connection=router.engine.connection_of(node.id),
+            cost=node.cost,
+            peers=node.peers,
+            addresses=len(node.addresses),
+        )
+
+
 def tree_of_tasks() -> Iterator[tuple[int, str]]:
     """Depth and name of every task of this program, parents first."""
     root = trio.lowlevel.current_root_task()
@@ -69,8 +104,17 @@ def tree_of_tasks() -> Iterator[tuple[int, str]]:
         waiting.extend((depth + 1, child) for child in sorted(children, key=lambda child: child.name, reverse=True))
 
 
-def facts_of(link: Link, owner: IncomingLink | OutgoingLink) -> dict[str, object]:
+def facts_of(link: Link, owner: LinkOwner) -> dict[str, object]:
     """One link in words: `direction` as the router sees it, and what keeps it from moving."""
+    if isinstance(owner, (ControlReceiver, ControlSender)):
+        return {
+            "link": link.name,
+            "address": None,
+            "direction": "in" if isinstance(owner, ControlReceiver) else "out",
+            "control": True,
+            "credit": link.link_credit,
+            "undelivered": len(owner.undelivered) if isinstance(owner, ControlSender) else 0,
+        }
     facts: dict[str, object] = {
         "link": link.name,
         "address": owner.address.key[1:] or None,

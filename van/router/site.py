@@ -20,10 +20,11 @@ from __future__ import annotations
 import random
 import secrets
 import string
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -46,11 +47,19 @@ from van.router import exit_codes
 from van.router.config import SiteConfig
 from van.router.log import get_logger, levels
 from van.router.process import FullCollections, raise_file_limit, settle_memory
-from van.router.sections import ROUTER_ROLES, AddressConfig, ConnectionConfig, ConnectorConfig, ListenerConfig
+from van.router.sections import (
+    ROUTER_ROLES,
+    AddressConfig,
+    ConnectionConfig,
+    ConnectorConfig,
+    ListenerConfig,
+    RouterConfig,
+)
 from van.routing import address
 from van.routing.adaptor import Adaptor
 from van.routing.address import Distribution, PatternTable
 from van.routing.budget import ByteBudget, payload_limit
+from van.routing.link_state.engine import Timers
 from van.routing.router import Router
 from van.transport.backoff import ROUTER_PATIENCE_SECONDS, Backoff
 from van.transport.connector import Connector
@@ -62,6 +71,11 @@ from van.transport.proxy import parse_proxy_url
 from van.transport.scram import SCRAM_HASHES, ScramClient, scram_server
 from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials, watch_certificates
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+# More than a router has in a millisecond; a thousand times this still fits in 32 bits.
+SEQUENCES_IN_A_MILLISECOND: Final = 1_000_000
 # How often it is looked whether what ended connections left behind is worth a collection, in seconds.
 TIDY_INTERVAL: Final = 1.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
@@ -110,6 +124,8 @@ class Site:
             default_distribution=Distribution(config.router.default_distribution),
             budget=ByteBudget(payload_limit(config.router.memory_limit)),
             stream_stall_seconds=config.router.stream_stall_seconds,
+            log=_log_to(get_logger("routing")),
+            **_network(config.router),
         )
         self._connection_logger = get_logger("transport")
         self._decoy_key = secrets.token_bytes(32)
@@ -179,7 +195,7 @@ class Site:
                 {"network-host": str(url.host), "port": str(url.port), "scheme": url.scheme}
                 for url in entry.failover_urls
             ]
-        return self._adaptor(settings, info, SaslServer(self._server_mechanisms(entry, info)), None)
+        return self._adaptor(entry, settings, info, SaslServer(self._server_mechanisms(entry, info)), None)
 
     def _connected(self, entry: ConnectorConfig, info: ConnectionInfo) -> Adaptor:
         sasl = SaslClient(
@@ -188,30 +204,35 @@ class Site:
             encrypted=info.encrypted,
             allow_insecure_plain=entry.allow_insecure_plain,
         )
-        return self._adaptor(_settings(entry), info, sasl, info.url.host)
+        return self._adaptor(entry, _settings(entry), info, sasl, info.url.host)
 
     def _adaptor(
-        self, settings: ConnectionSettings, info: ConnectionInfo, sasl: SaslServer | SaslClient, hostname: str | None
+        self,
+        entry: ConnectionConfig,
+        settings: ConnectionSettings,
+        info: ConnectionInfo,
+        sasl: SaslServer | SaslClient,
+        hostname: str | None,
     ) -> Adaptor:
         self._numbers += 1
         number = self._numbers
         logger = self._connection_logger.bind(connection=number, peer=info.peer, transport=info.transport)
 
-        def log(level: str, event: str, **fields: object) -> None:
-            getattr(logger, level)(event, **fields)
-
         def on_lost() -> None:
             self.adaptors.pop(number, None)
             self._collections.connection_ended()
 
-        adaptor = AmqpAdaptor(
+        make: Callable[..., AmqpAdaptor] = AmqpAdaptor
+        if entry.role == "inter-router":
+            make = _inter_router_adaptor(entry.cost, new_token() if info.outgoing else "")
+        adaptor = make(
             self.router,
             settings,
             number=number,
             accepting=not info.outgoing,
             sasl=sasl,
             hostname=hostname,
-            log=log,
+            log=_log_to(logger),
             on_lost=on_lost,
             now=trio.current_time(),
         )
@@ -397,6 +418,43 @@ class Site:
 
 async def _serve(listener: Listener, *, task_status: trio.TaskStatus[Listener]) -> None:
     await listener.serve(task_status=task_status)
+
+
+def _log_to(logger: FilteringBoundLogger) -> Callable[..., None]:
+    """What the parts without I/O take for a log: a level, an event and fields."""
+
+    def log(level: str, event: str, **fields: object) -> None:
+        getattr(logger, level)(event, **fields)
+
+    return log
+
+
+def _network(router: RouterConfig) -> dict[str, Any]:
+    """What the core of a router with neighbours needs beyond that of one without."""
+    if router.mode != "interior":
+        return {"mode": router.mode}
+    started = time.time()
+    return {
+        "mode": router.mode,
+        "instance": int(started),
+        # A router that is killed and back within the same second has the same instance: what it says is still newer.
+        "sequence": int(started % 1.0 * 1000) * SEQUENCES_IN_A_MILLISECOND,
+        "timers": Timers(
+            hello_interval=router.hello_interval_seconds,
+            hello_max_age=router.hello_max_age_seconds,
+            ra_interval=router.ra_interval_seconds,
+            ra_interval_flux=router.ra_interval_flux_seconds,
+            remote_ls_max_age=router.remote_ls_max_age_seconds,
+        ),
+        "now": trio.current_time(),
+    }
+
+
+def _inter_router_adaptor(cost: int, correlator: str) -> Callable[..., AmqpAdaptor]:
+    # Imported where there are such connections: a router that stands alone does without.
+    from van.adaptors.inter_router import InterRouterAdaptor
+
+    return partial(InterRouterAdaptor, cost=cost, correlator=correlator)
 
 
 def _addresses(entries: Iterable[AddressConfig]) -> list[address.AddressConfig]:
