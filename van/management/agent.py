@@ -1,0 +1,313 @@
+"""The agent: the `$management` node as one more AMQP peer of the router, inside the process.
+
+Its connection is wired back to back with an `AmqpAdaptor`: two receivers take requests (`$management` for whoever is
+connected here, `_local/$management` for what other routers and edges send to this one by name), an anonymous sender
+carries replies. The router core sees links like any others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log
+from van.amqp.connection import Connection
+from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
+from van.amqp.delivery_state import ACCEPTED, Rejected
+from van.amqp.errors import DecodeError
+from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED, ReceiverLink
+from van.amqp.message import Message
+from van.amqp.performatives import Attach, Error
+from van.amqp.session import Session
+from van.amqp.terminus import Source, Target
+from van.management.facts import Facts
+from van.management.node import Reply, answer
+from van.management.requests import ManagementError, Status, parse_request, reply_address
+from van.management.view import View
+from van.routing.address import address_key
+from van.routing.link import OutgoingLink
+from van.routing.router import Router
+
+MANAGEMENT: Final = "$management"
+LOCAL_MANAGEMENT: Final = "_local/$management"
+
+# Requests that are taken at a time from each of the two addresses; others wait where senders' credit bounds them.
+MAX_REQUESTS: Final = 50
+# Replies that wait for one receiver; those beyond it are dropped.
+MAX_WAITING: Final = 50
+# No request of today needs more, in octets; larger ones are rejected with amqp:link:message-size-exceeded.
+MAX_REQUEST_SIZE: Final = 1024 * 1024
+# What is done before others have their turn, counted in rows: one to two milliseconds.
+SLICE: Final = 100
+# Taking a request in is as much work as so many rows.
+REQUEST_COST: Final = 4
+# Frames between agent and router. The router promises 16 of them before it knows that they will come.
+FRAME_SIZE: Final = 4096
+CHUNK: Final = 65536
+
+
+@attrs.define(eq=False)
+class _Asked:
+    """A request that waits for its turn, or is being answered."""
+
+    link: ReceiverLink
+    delivery: Delivery
+    payload: bytes
+    reply: Reply | None = None
+    begun: bool = False
+    settled: bool = False
+
+
+class ManagementAgent:
+    """Answers requests to the management node of one router.
+
+    facts: what the process knows beside the router core. on_more: called when there are requests to answer, once until
+    `go_on` has been called; by default they are answered at once. log is called with a level, an event and fields.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        facts: Facts | None = None,
+        *,
+        on_more: Callable[[], None] | None = None,
+        log: Log = no_log,
+    ) -> None:
+        self.router = router
+        self.facts = facts if facts is not None else Facts()
+        self.on_more = on_more if on_more is not None else self.finish
+        self.log = log
+        self._asked: deque[_Asked] = deque()
+        self._told = False
+        self._moving = False
+        self.connection = Connection(
+            f"{router.id}/{MANAGEMENT}", accepting=False, max_frame_size=FRAME_SIZE, now=router.now
+        )
+        settings = ConnectionSettings(max_frame_size=FRAME_SIZE, idle_timeout=0.0)
+        self.adaptor = AmqpAdaptor(router, settings, now=router.now)
+        self.adaptor.on_wake = self._on_wake
+        self.connection.open()
+        session = self.connection.session()
+        session.begin()
+        self._sink = _Requests(self)
+        self._replies = _Replies()
+        for address in (MANAGEMENT, LOCAL_MANAGEMENT):
+            self._receive(session, address)
+        self._sender = session.sender("replies")
+        self._sender.source = self._replies
+        self._sender.attach(_attach(role=False, source=Source(), target=Target(), snd_settle_mode=SND_SETTLED))
+        self._move()
+        router.wake_touched()
+
+    def _receive(self, session: Session, address: str) -> None:
+        link = session.receiver(address)
+        link.sink = self._sink
+        attach = _attach(role=True, source=Source(address=address), target=Target(), snd_settle_mode=SND_MIXED)
+        attach.max_message_size = MAX_REQUEST_SIZE
+        link.attach(attach)
+        link.grant(MAX_REQUESTS)
+
+    # -- octets --------------------------------------------------------------------------------------------------
+
+    def _on_wake(self) -> None:
+        """The router core has something for us."""
+        if self._moving:
+            return
+        self._move()
+        if self._asked and not self._told:
+            self._told = True
+            self.on_more()
+
+    def _move(self) -> None:
+        """Move octets both ways until none moves."""
+        adaptor = self.adaptor
+        connection = self.connection
+        self._moving = True
+        try:
+            moved = True
+            while moved:
+                moved = False
+                while chunks := adaptor.data_to_send(CHUNK):
+                    moved = True
+                    # Events are about links and the connection: ours are never detached, unless they are refused.
+                    connection.receive_data(b"".join(chunks), self.router.now)
+                while chunks := connection.data_to_send(CHUNK):
+                    moved = True
+                    adaptor.receive_data(b"".join(chunks), self.router.now)
+        finally:
+            self._moving = False
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def take(self, link: ReceiverLink, delivery: Delivery, payload: bytes) -> None:
+        """A whole request is here."""
+        self._asked.append(_Asked(link, delivery, payload))
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait for their answer."""
+        return bool(self._asked)
+
+    def finish(self) -> None:
+        """Answer everything that was asked."""
+        while self.go_on():
+            pass
+
+    def go_on(self) -> bool:
+        """Do a slice of work; returns whether there is more. Afterwards `Router.wake_touched` has to be called."""
+        left = SLICE
+        while self._asked and left > 0:
+            asked = self._asked[0]
+            left -= self._advance(asked, left)
+            reply = asked.reply
+            if reply is None or reply.done:
+                self._asked.popleft()
+                self._settle(asked, ACCEPTED)
+                if reply is not None and not self._has_enough(reply.reply_to):
+                    self._send(reply.encode())
+        self._move()
+        self._told = bool(self._asked)
+        return self._told
+
+    def _advance(self, asked: _Asked, rows: int) -> int:
+        """Go on with one request; returns how much was done, counted in rows."""
+        reply = asked.reply
+        try:
+            if not asked.begun:
+                asked.begun = True
+                asked.reply = self._begin(asked)
+                return REQUEST_COST
+            return reply.step(rows) if reply is not None else 0
+        except Exception as fault:  # noqa: BLE001 - whoever asks must not end the router; the log has the fault
+            self.log("error", "request to the management node failed, a fault of ours", exc_info=fault)
+            if asked.reply is not None:
+                asked.reply.fail(Status.INTERNAL_ERROR, "Internal error, see the log of the router")
+            return rows
+
+    def _begin(self, asked: _Asked) -> Reply | None:
+        """Take a request in; None where nobody waits for an answer, or where it cannot be read."""
+        try:
+            message = Message.decode(asked.payload)
+        except DecodeError as error:
+            condition = Error(condition=error.condition, description=error.description)
+            self._settle(asked, Rejected(error=condition))
+            return None
+        reply_to, correlation_id = reply_address(message)
+        if not reply_to:
+            return None
+        reply = Reply(reply_to, correlation_id)
+        asked.reply = reply
+        try:
+            return answer(self._view(), parse_request(message), reply_to, correlation_id)
+        except ManagementError as error:
+            reply.fail(error.status, error.description)
+            return reply
+
+    def _view(self) -> View:
+        own = {owner for owner in self.adaptor.links.values() if isinstance(owner, OutgoingLink)}
+        return View(self.router, self.facts, own)
+
+    def _settle(self, asked: _Asked, state: object) -> None:
+        """Settle a request, if that was not done, and let another come."""
+        asked.link.settle(asked.delivery, state)
+        if not asked.settled:
+            asked.settled = True
+            asked.link.grant(1)
+
+    def _has_enough(self, reply_to: str) -> bool:
+        """Whether so many replies wait for whoever receives there that one more is dropped, for the sake of others.
+
+        The replies to all share the credit of one link; who asks and takes no answers may not use it up.
+        """
+        address = self.router.addresses.get(address_key(reply_to, self.router.id))
+        receivers = address.outgoing if address is not None else []
+        return bool(receivers) and all(len(receiver.undelivered) >= MAX_WAITING for receiver in receivers)
+
+    def _send(self, message: bytes) -> None:
+        delivery = Delivery(None, 0, b"", message, True, _NOBODY)
+        self._replies.undelivered.append(delivery)
+        self._sender.ready()
+
+
+# What is on its way in here is counted by the router when it takes it.
+_NOBODY: Final = Holder()
+
+
+class _Requests(DeliverySink):
+    """The owner of the links that requests come by."""
+
+    __slots__ = ("agent",)
+
+    def __init__(self, agent: ManagementAgent) -> None:
+        self.agent = agent
+
+    def deliver(self, delivery: Delivery) -> None:
+        if delivery.aborted:
+            self._gone(delivery)
+        elif delivery.chunks is None:
+            self._take(delivery, delivery.payload)
+
+    def extend(self, delivery: Delivery, payload: bytes) -> None:
+        if not delivery.more:
+            self._take(delivery, delivery.data())
+
+    def abort(self, delivery: Delivery) -> None:
+        self._gone(delivery)
+
+    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """What a sender says of a request changes nothing."""
+
+    def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """Nothing is passed on."""
+
+    def left(self, delivery: Delivery) -> None:
+        """Nothing is passed on."""
+
+    def _take(self, delivery: Delivery, payload: bytes) -> None:
+        link = delivery.receiver
+        assert link is not None
+        self.agent.take(link, delivery, payload)
+        delivery.payload = b""
+        delivery.chunks = None
+
+    def _gone(self, delivery: Delivery) -> None:
+        link = delivery.receiver
+        assert link is not None
+        link.grant(1)
+
+
+class _Replies(DeliverySource):
+    """The owner of the link that replies leave by."""
+
+    __slots__ = ()
+
+    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
+        """Replies are settled when they leave."""
+
+    def left(self, delivery: Delivery) -> None:
+        """The reply has been written."""
+
+    def extend(self, delivery: Delivery, payload: bytes) -> None:
+        """Replies are whole."""
+
+    def abort(self, delivery: Delivery) -> None:
+        """Replies are whole."""
+
+    def others_wait(self) -> bool:
+        return len(self.undelivered) > 0
+
+
+def _attach(*, role: bool, source: Source, target: Target, snd_settle_mode: int) -> Attach:
+    return Attach(
+        name="",
+        handle=0,
+        role=role,
+        snd_settle_mode=snd_settle_mode,
+        rcv_settle_mode=RCV_FIRST,
+        source=source,
+        target=target,
+        initial_delivery_count=None if role else 0,
+    )

@@ -1,0 +1,182 @@
+"""What is counted, read from the counters that the core and the links keep anyway.
+
+A counter for management costs nothing per message: what can be had as a difference is a difference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from van.amqp.link import SND_SETTLED, Link, SenderLink
+from van.amqp.serial import MASK
+from van.amqp.types import ULong
+from van.routing.address import Address
+from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.neighbor import ControlReceiver, ControlSender
+from van.routing.router_link import RouterIncomingLink, RouterOutgoingLink
+
+if TYPE_CHECKING:
+    from van.management.view import View
+
+Owner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
+
+ROUTER_ROLES: Final = frozenset({"inter-router", "inter-router-data"})
+# Control links carry settled messages only, before all others; the deployed routers show them with this priority.
+CONTROL_PRIORITY: Final = 9
+
+
+def deliveries(link: Link) -> int:
+    """How many deliveries have gone over a link: delivery-count since the beginning (2.6.7), modulo 2**32."""
+    attach = link.local if isinstance(link, SenderLink) else link.remote
+    initial = (attach.initial_delivery_count or 0) if attach is not None else 0
+    return (link.delivery_count - initial) & MASK
+
+
+def undelivered(owner: Owner) -> int:
+    """How many deliveries wait to be sent."""
+    return len(owner.undelivered) if isinstance(owner, (OutgoingLink, ControlSender)) else 0
+
+
+def unsettled(owner: Owner) -> int:
+    """How many deliveries have no outcome yet; of an outgoing link, those that were sent."""
+    if isinstance(owner, OutgoingLink):
+        return max(0, owner.outstanding - len(owner.undelivered))
+    if not isinstance(owner, IncomingLink) or isinstance(owner, RouterIncomingLink):
+        # Credit of links between routers goes back at once, whatever becomes of a delivery.
+        return sum(delivery.receiver is owner.link for delivery in owner.link.session.unsettled_in.values())
+    # The capacity of an idle link is out as credit; what is missing is under way, or owed.
+    return max(0, owner.capacity - owner.owed - owner.link.link_credit)
+
+
+def presettled(owner: Owner) -> int:
+    """How many deliveries came settled, or went so: all, on links that carry only such."""
+    settled = owner.link.snd_settle_mode == SND_SETTLED or isinstance(owner, (ControlReceiver, ControlSender))
+    return deliveries(owner.link) if settled else 0
+
+
+def rejected(owner: Owner) -> int:
+    """How many deliveries were rejected."""
+    return int(getattr(owner, "rejected", 0))
+
+
+def released(owner: Owner) -> int:
+    """How many deliveries were released."""
+    return int(getattr(owner, "released", 0))
+
+
+def modified(owner: Owner) -> int:
+    """How many deliveries were modified."""
+    return int(getattr(owner, "modified", 0))
+
+
+def accepted(owner: Owner) -> int:
+    """How many deliveries were accepted: all that have an outcome, and none of the others."""
+    others = presettled(owner) + unsettled(owner) + rejected(owner) + released(owner) + modified(owner)
+    return max(0, deliveries(owner.link) - others)
+
+
+def capacity(owner: Owner) -> int | None:
+    """The credit of a link when it is idle; None where nobody but the peer knows."""
+    return None if isinstance(owner, ControlSender) else owner.capacity
+
+
+def key_of(owner: Owner) -> str | None:
+    """The key of a link's address; None for links that serve any address."""
+    return owner.address.key or None if isinstance(owner, (IncomingLink, OutgoingLink)) else None
+
+
+def priority(link: Link) -> int:
+    """A link's turn among those of its connection; 4 is the default (3.2.1)."""
+    return min(link.priority, CONTROL_PRIORITY) if isinstance(link, SenderLink) else 4
+
+
+def link_type(owner: Owner) -> str:
+    """What a link is for, in the words of the deployed routers."""
+    if isinstance(owner, (ControlReceiver, ControlSender)):
+        return "router-control"
+    return "inter-router" if isinstance(owner, (RouterIncomingLink, RouterOutgoingLink)) else "endpoint"
+
+
+def in_process(view: View, address: Address) -> int:
+    """How many receivers of an address are agents of the router."""
+    return sum(receiver in view.in_process for receiver in address.outgoing)
+
+
+def subscribers(view: View, address: Address) -> int:
+    """How many applications receive from an address here."""
+    return len(address.outgoing) - in_process(view, address)
+
+
+def remote_hosts(address: Address) -> list[str]:
+    """The other routers where somebody receives from an address."""
+    return list(address.remote.routers) if address.remote is not None else []
+
+
+def ingress(address: Address) -> int:
+    """How many deliveries applications here have sent to an address, on links that are there."""
+    return sum(deliveries(link.link) for link in address.incoming)
+
+
+def egress(view: View, address: Address) -> int:
+    """How many deliveries of an address have gone to applications here, on links that are there."""
+    return sum(deliveries(link.link) for link in address.outgoing if link not in view.in_process)
+
+
+def to_agents(view: View, address: Address) -> int:
+    """How many deliveries of an address have gone to agents of the router."""
+    return sum(deliveries(link.link) for link in address.outgoing if link in view.in_process)
+
+
+def transit(address: Address) -> int:
+    """How many deliveries to an address have passed from router to router."""
+    return int(getattr(address, "transit", 0))
+
+
+def outstanding(address: Address) -> int:
+    """How many deliveries of an address are under way to its receivers here."""
+    return sum(link.outstanding for link in address.outgoing)
+
+
+@attrs.define
+class Totals:
+    """Counts of all links together."""
+
+    links: int = 0
+    blocked: int = 0
+    presettled: int = 0
+    dropped: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    released: int = 0
+    modified: int = 0
+    ingress: int = 0
+    egress: int = 0
+    transit: int = 0
+    connections: dict[str, object] = attrs.field(factory=dict)
+
+
+def totals(view: View) -> Totals:
+    """Count the links that are there; outcomes are those that senders heard here."""
+    result = Totals()
+    applications = 0
+    result.dropped = view.router.dropped_presettled
+    for adaptor in view.facts.adaptors():
+        applications += adaptor.role not in ROUTER_ROLES
+        for link, owner in adaptor.links.items():
+            result.links += 1
+            if isinstance(owner, (RouterIncomingLink, ControlReceiver, ControlSender, RouterOutgoingLink)):
+                result.transit += deliveries(link) if isinstance(owner, RouterIncomingLink) else 0
+            elif isinstance(owner, IncomingLink):
+                result.ingress += deliveries(link)
+                result.presettled += presettled(owner)
+                result.accepted += accepted(owner)
+                result.rejected += rejected(owner)
+                result.released += released(owner)
+                result.modified += modified(owner)
+            else:
+                result.egress += deliveries(link)
+                result.blocked += bool(owner.undelivered) and link.link_credit == 0
+    result.connections["amqp"] = ULong(applications)
+    return result

@@ -1,0 +1,282 @@
+"""The management node: requests in, replies out, a slice of work at a time.
+
+Rows of a QUERY are encoded as they are read, `step` after `step`, so that an answer of many thousand rows is nobody's
+pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Final
+
+from van.amqp.codec import close_list, close_map, encode_value
+from van.amqp.message import Header, Message, MessageId, Properties
+from van.amqp.types import Int
+from van.management.entities import ABSTRACT_TYPES, BY_TYPE, ENTITY_TYPES, bases_of
+from van.management.requests import ManagementError, Request, Status, quoted
+from van.management.rows import other_nodes
+from van.management.schema import PREFIX, Attribute, EntityType, encode_row, string, unknown
+from van.management.view import View
+from van.routing.address import AREA
+
+_RESULTS: Final = "results"
+_NAMES: Final = "attributeNames"
+# The constructor of null.
+_NULL_CODE: Final = 0x40
+# One piece of preparation (the paths of one router) takes as long as so many rows.
+PREPARING: Final = 50
+# The attributes of every entity.
+COMMON: Final = ["name", "identity", "type"]
+
+
+class Reply:
+    """An answer that is being made. `step` goes on with it; it is `done` when `encode` may be called."""
+
+    def __init__(self, reply_to: str, correlation_id: MessageId | None) -> None:
+        self.reply_to = reply_to
+        self.correlation_id = correlation_id
+        self.status = Status.OK
+        self.description = "OK"
+        self.body = bytearray()
+        self.done = False
+
+    def step(self, rows: int) -> int:
+        """Do about so much more, counted in rows; returns how much was done."""
+        raise NotImplementedError
+
+    def fail(self, status: Status, description: str) -> None:
+        """Tell an error, whatever had been made before."""
+        self.status = status
+        self.description = description
+        self.body = bytearray()
+        encode_value({}, self.body)
+        self.done = True
+
+    def encode(self) -> bytes:
+        """The message."""
+        front = Message(
+            header=Header(durable=False),
+            properties=Properties(to=self.reply_to, correlation_id=self.correlation_id),
+            application_properties={"statusCode": Int(self.status), "statusDescription": self.description},
+        ).encode()
+        return b"".join((front, b"\x00\x53\x77", self.body))
+
+
+class WholeReply(Reply):
+    """An answer that was there at once, as an encoded value."""
+
+    def __init__(self, reply_to: str, correlation_id: MessageId | None, body: bytearray) -> None:
+        super().__init__(reply_to, correlation_id)
+        self.body = body
+        self.done = True
+
+    def step(self, rows: int) -> int:
+        return 0
+
+
+class QueryReply(Reply):
+    """The rows of one type, or of several with all their attributes (null where a type lacks one)."""
+
+    def __init__(self, reply_to: str, correlation_id: MessageId | None, view: View, request: Request) -> None:
+        super().__init__(reply_to, correlation_id)
+        self._view = view
+        types = types_named(request.entity_type)
+        names, columns = _columns(types, request.attribute_names)
+        self._names = names
+        self._preparing = chain.from_iterable([declared.prepare(view, names) for declared in types])
+        self._rows = _rows(view, list(zip(types, columns, strict=True)), request.offset, request.count)
+        self._prepared = False
+        self._made = 0
+
+    def step(self, rows: int) -> int:
+        done = 0
+        while not self._prepared:
+            if next(self._preparing, self) is self:
+                self._prepared = True
+            done += PREPARING
+            if done >= rows:
+                return done
+        while done < rows:
+            found = next(self._rows, None)
+            if found is None:
+                self._finish()
+                break
+            columns, row = found
+            encode_row(columns, self._view, row, len(self._names), self.body)
+            self._made += 1
+            done += 1
+        return done
+
+    def _finish(self) -> None:
+        rows = self.body
+        close_list(rows, 0, self._made)
+        self.body = bytearray()
+        encode_value(_NAMES, self.body)
+        encode_value(self._names, self.body)
+        encode_value(_RESULTS, self.body)
+        self.body += rows
+        close_map(self.body, 0, 2)
+        self.done = True
+
+
+def _rows(
+    view: View, types: list[tuple[EntityType[object], list[Attribute[object]]]], offset: int, count: int | None
+) -> Iterator[tuple[list[Attribute[object]], object]]:
+    """The rows of all types, one after the other: `count` of them behind the first `offset`."""
+    if len(types) == 1:
+        declared, columns = types[0]
+        for row in declared.page(view, offset, count):
+            yield columns, row
+        return
+    for declared, columns in types:
+        for row in declared.page(view, 0, None):
+            if count == 0:
+                return
+            if offset:
+                offset -= 1
+                continue
+            if count is not None:
+                count -= 1
+            yield columns, row
+
+
+def _columns(
+    types: list[EntityType[object]], asked: tuple[str, ...]
+) -> tuple[list[str], list[list[Attribute[object]]]]:
+    """The names of the columns, and for each type the attributes that are in them."""
+    if len(types) == 1:
+        (declared,) = types
+        if not asked:
+            return [attribute.name for attribute in declared.attributes], [list(declared.attributes)]
+        by_name = declared.by_name()
+        columns = []
+        for name in asked:
+            attribute = by_name.get(name)
+            if attribute is None and not declared.of_core:
+                raise ManagementError(Status.NOT_FOUND, f"No attribute {quoted(name)} in {declared.full_type}")
+            columns.append(attribute if attribute is not None else declared.attributes[0])
+        return [attribute.name for attribute in columns], [columns]
+    known = {attribute.name: None for declared in types for attribute in declared.attributes}
+    names = list(asked or known)
+    for name in names:
+        if name not in known:
+            raise ManagementError(Status.NOT_FOUND, f"No entity has an attribute {quoted(name)}")
+    return names, [[declared.by_name().get(name, _NULL) for name in names] for declared in types]
+
+
+_NULL: Final[Attribute[object]] = string("", unknown, "What a type does not have.")
+
+
+def types_named(name: str) -> list[EntityType[object]]:
+    """The declared types that are of the type `name` or extend it; all for "". Raises `ManagementError`."""
+    if not name:
+        return list(ENTITY_TYPES)
+    if name in BY_TYPE:
+        return [BY_TYPE[name]]
+    if name not in ABSTRACT_TYPES:
+        raise ManagementError(Status.BAD_REQUEST, f"No such entity type {quoted(name)}")
+    return [declared for declared in ENTITY_TYPES if name in bases_of(declared.type)]
+
+
+def answer(view: View, request: Request, reply_to: str, correlation_id: MessageId | None) -> Reply:
+    """The reply to a request, perhaps only begun. Raises `ManagementError`."""
+    operation = request.operation
+    if operation == "QUERY":
+        return QueryReply(reply_to, correlation_id, view, request)
+    if operation == "READ":
+        return WholeReply(reply_to, correlation_id, _read(view, request))
+    if operation in ("CREATE", "UPDATE", "DELETE"):
+        raise _refusal(request)
+    tell = _TELLS.get(operation)
+    if tell is None:
+        raise ManagementError(Status.NOT_IMPLEMENTED, f"Not Implemented: {quoted(operation)}")
+    body = bytearray()
+    encode_value(tell(view, request), body)
+    return WholeReply(reply_to, correlation_id, body)
+
+
+def _read(view: View, request: Request) -> bytearray:
+    """The attributes of one entity, as a map. Of an abstract type or none, every type is looked through."""
+    identity, name = request.identity, request.name
+    if identity is None and name is None:
+        raise ManagementError(Status.BAD_REQUEST, "READ needs a name or an identity")
+    for declared in types_named(request.type):
+        row = declared.find(view, identity) if identity is not None else declared.find_by_name(view, name or "")
+        if row is not None:
+            return _encode_entity(view, declared, row)
+    key, value = ("identity", identity) if identity is not None else ("name", name)
+    raise ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
+
+
+def _encode_entity(view: View, declared: EntityType[object], row: object) -> bytearray:
+    body = bytearray()
+    count = 0
+    for attribute in declared.attributes:
+        start = len(body)
+        encode_value(attribute.name, body)
+        value = len(body)
+        attribute.encode(view, row, body)
+        if body[value] == _NULL_CODE and not declared.of_core:
+            del body[start:]
+        else:
+            count += 1
+    close_map(body, 0, count)
+    return body
+
+
+def _refusal(request: Request) -> ManagementError:
+    """Why an entity is not made, changed or deleted: it cannot be, or not yet."""
+    what = f"{request.operation} of {quoted(request.type)}"
+    if not request.type:
+        return ManagementError(Status.BAD_REQUEST, f"{request.operation} needs a type")
+    if any(declared.of_core for declared in types_named(request.type)):
+        return ManagementError(Status.FORBIDDEN, f"Forbidden: {what}")
+    return ManagementError(Status.NOT_IMPLEMENTED, f"Not Implemented: {what}")
+
+
+# -- what the node says about itself -------------------------------------------------------------------------------
+
+
+def _type_names(request: Request) -> list[str]:
+    """The types that a GET operation asks about: one, or all, those without entities among them."""
+    name = request.entity_type
+    if not name:
+        return [*ABSTRACT_TYPES, *BY_TYPE]
+    if name not in ABSTRACT_TYPES and name not in BY_TYPE:
+        raise ManagementError(Status.BAD_REQUEST, f"No such entity type {quoted(name)}")
+    return [name]
+
+
+def _get_types(view: View, request: Request) -> object:
+    return {PREFIX + name: [PREFIX + base for base in bases_of(name)] for name in _type_names(request)}
+
+
+def _get_attributes(view: View, request: Request) -> object:
+    return {
+        PREFIX + name: [attribute.name for attribute in BY_TYPE[name].attributes] if name in BY_TYPE else COMMON
+        for name in _type_names(request)
+    }
+
+
+def _get_operations(view: View, request: Request) -> object:
+    return {PREFIX + name: list(BY_TYPE[name].operations) if name in BY_TYPE else [] for name in _type_names(request)}
+
+
+def _get_annotations(view: View, request: Request) -> object:
+    return {}
+
+
+def _get_management_nodes(view: View, request: Request) -> object:
+    if view.network is None:
+        return []
+    return [f"amqp:/_topo/{AREA}/{name}/$management" for name in (view.router.id, *other_nodes(view))]
+
+
+_TELLS: Final[dict[str, Callable[[View, Request], object]]] = {
+    "GET-TYPES": _get_types,
+    "GET-ATTRIBUTES": _get_attributes,
+    "GET-OPERATIONS": _get_operations,
+    "GET-ANNOTATIONS": _get_annotations,
+    "GET-MGMT-NODES": _get_management_nodes,
+}

@@ -1,0 +1,141 @@
+"""What attributes are read from where the router's own objects do not say it in one word."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from van.adaptors.amqp import AmqpAdaptor
+from van.amqp.connection import Receiving
+from van.amqp.link import Link
+from van.management.counts import Owner
+from van.management.facts import ConnectionFacts, EndpointFacts
+from van.management.view import Node, View
+
+# The deployed routers' version of the link state protocol, which is ours.
+PROTOCOL_VERSION = 1
+
+
+class NodeRow(NamedTuple):
+    """A router of the network: `number` is 0 and `node` None for this one."""
+
+    number: int
+    id: str
+    node: Node | None
+
+
+def other_nodes(view: View) -> dict[str, Node]:
+    """The other routers of the network that can be reached, by their ids."""
+    network = view.network
+    if network is None:
+        return {}
+    return {name: node for name, node in network.nodes.items() if node.reachable}
+
+
+def protocol_version(view: View, row: NodeRow) -> int:
+    """The version of a router's link state protocol; our own is the deployed routers'."""
+    return row.node.protocol_version if row.node is not None else PROTOCOL_VERSION
+
+
+def instance_of(view: View, row: NodeRow) -> object:
+    """A router's instance number."""
+    return row.node.instance if row.node is not None else getattr(view.network, "instance", None)
+
+
+def peers_of(view: View, row: NodeRow) -> list[str]:
+    """The routers to which a router has connections, as it says."""
+    if row.node is not None:
+        return list(row.node.peers)
+    return [node.id for node in other_nodes(view).values() if node.next_hop == node.id]
+
+
+def next_hop(view: View, row: NodeRow) -> str | None:
+    """The next router on the way to a router, in the words of the deployed ones."""
+    if row.node is None:
+        return "(self)"
+    return row.node.next_hop if row.node.next_hop != row.id else None
+
+
+def valid_origins(view: View, row: NodeRow) -> list[str]:
+    """The routers whose deliveries to this one may come by here."""
+    return view.network.valid_origins(row.id) if view.network is not None and row.node is not None else []
+
+
+def router_link(view: View, row: NodeRow) -> int | None:
+    """The connection to a neighbour; 0 where there is none just now, for the tools calculate with it."""
+    if row.node is None or view.network is None or row.node.next_hop not in (None, row.id):
+        return None
+    return view.network.connection_of(row.id) or 0
+
+
+def last_change(view: View, row: NodeRow) -> int | None:
+    """When the topology changed last."""
+    changed = getattr(view.network, "last_topology_change", None)
+    wall_time = view.facts.wall_time()
+    if row.node is not None or changed is None or wall_time is None:
+        return None
+    return int(wall_time - (view.router.now - changed))
+
+
+class LinkRow(NamedTuple):
+    """A link and whose it is."""
+
+    adaptor: AmqpAdaptor
+    link: Link
+    owner: Owner
+
+
+def link_identity(view: View, row: LinkRow) -> str:
+    """What a link is called for as long as it is there."""
+    return f"{row.adaptor.number}.{row.link.session.local_channel}.{row.link.handle}"
+
+
+def container_of(view: View, row: ConnectionFacts) -> str | None:
+    """The peer's container-id, once its Open is here."""
+    remote = row.adaptor.connection.remote_open
+    return remote.container_id if remote is not None else None
+
+
+def mechanism_of(view: View, row: ConnectionFacts) -> str | None:
+    """The SASL mechanism by which somebody was authenticated."""
+    sasl = row.adaptor.connection.sasl
+    return sasl.mechanism or None if sasl is not None and sasl.done else None
+
+
+def user_of(view: View, row: ConnectionFacts) -> str:
+    """The name that belongs to the connection."""
+    return row.adaptor.connection.identity or "anonymous"
+
+
+def properties_of(view: View, row: ConnectionFacts) -> dict[str, object]:
+    """The properties of the peer's Open."""
+    remote = row.adaptor.connection.remote_open
+    properties = remote.properties if remote is not None else None
+    return {str(name): value for name, value in properties.items()} if isinstance(properties, dict) else {}
+
+
+def correlator_of(view: View, row: ConnectionFacts) -> object:
+    """The correlator of a peer that uses connections for data only."""
+    correlator = properties_of(view, row).get("qd.group-correlator")
+    return correlator if isinstance(correlator, str) else None
+
+
+def status_of(view: View, row: ConnectionFacts) -> str:
+    """Whether the connection is being closed."""
+    connection = row.adaptor.connection
+    closing = connection.close_sent or connection.receiving is Receiving.CLOSED
+    return "closing" if closing else "up"
+
+
+def uptime_of(view: View, row: ConnectionFacts) -> int:
+    """Seconds since the peer's Open."""
+    return max(0, int(view.router.now - row.adaptor.opened_at)) if row.adaptor.opened else 0
+
+
+def mechanisms(view: View, row: EndpointFacts) -> str | None:
+    """Mechanisms as the deployed routers write them: in one text."""
+    return " ".join(row.sasl_mechanisms) or None
+
+
+def failover(view: View, row: EndpointFacts) -> str | None:
+    """URLs as the deployed routers write them: in one text."""
+    return ", ".join(row.failover_urls) or None

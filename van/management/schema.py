@@ -1,0 +1,213 @@
+"""How entity types are declared: attributes with their types, and where their values come from.
+
+A declaration is all there is to say about a type: the columns of QUERY, what READ answers, GET-TYPES, GET-ATTRIBUTES,
+GET-OPERATIONS and the tables of the documentation come from it. Rows are the router's own objects: an attribute is
+computed only when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import attrs
+
+from van.amqp.codec import EncodeError, close_list, encode_string, encode_uint, encode_ulong, encode_value
+from van.amqp.types import Int
+
+if TYPE_CHECKING:
+    from van.management.view import View
+
+# What stands before every type name on the wire; that of the routers whose dialect is our native one.
+PREFIX: Final = "io.skupper.router."
+# Tools that were made for the older routers say this instead.
+OLDER_PREFIX: Final = "org.apache.qpid.dispatch."
+# The management node is addressed as an entity of this type, with no prefix (AMQP management, section 3).
+NODE_TYPE: Final = "org.amqp.management"
+
+ENTITY: Final = "entity"
+CONFIGURATION: Final = "configurationEntity"
+OPERATIONAL: Final = "operationalEntity"
+
+Row = TypeVar("Row")
+
+
+class Kind(enum.Enum):
+    """The type of an attribute's values on the wire. Any of them may be null: not known, or not so here."""
+
+    STRING = "string"
+    BOOLEAN = "boolean"
+    ULONG = "ulong"
+    UINT = "uint"
+    INT = "int"
+    LONG = "long"
+    LIST = "list"
+    MAP = "map"
+
+
+@attrs.frozen
+class Attribute(Generic[Row]):
+    """One attribute: its name, type, meaning (for people), and how it is read from a row."""
+
+    name: str
+    kind: Kind
+    read: Callable[[View, Row], object]
+    meaning: str
+
+    def encode(self, view: View, row: Row, out: bytearray) -> None:
+        """Append the row's value to `out`; null where it cannot be said in AMQP.
+
+        Some values come from peers (the properties of their Open): none of them may spoil an answer.
+        """
+        value = self.read(view, row)
+        start = len(out)
+        try:
+            if value is None:
+                out.append(0x40)
+            else:
+                _ENCODERS[self.kind](value, out)
+        except EncodeError:
+            del out[start:]
+            out.append(0x40)
+
+
+def _encode_boolean(value: object, out: bytearray) -> None:
+    out.append(0x41 if value else 0x42)
+
+
+def _encode_int(value: int, out: bytearray) -> None:
+    encode_value(Int(value), out)
+
+
+_ENCODERS: Final[dict[Kind, Callable[..., None]]] = {
+    Kind.STRING: lambda value, out: encode_string(value, out, 0),
+    Kind.BOOLEAN: _encode_boolean,
+    Kind.ULONG: lambda value, out: encode_ulong(value, out, 0),
+    Kind.UINT: lambda value, out: encode_uint(value, out, 0),
+    Kind.INT: _encode_int,
+    Kind.LONG: encode_value,
+    Kind.LIST: encode_value,
+    Kind.MAP: encode_value,
+}
+
+
+def string(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is a text."""
+    return Attribute(name, Kind.STRING, read, meaning)
+
+
+def boolean(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is true or false."""
+    return Attribute(name, Kind.BOOLEAN, read, meaning)
+
+
+def ulong(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that counts what grows for ever."""
+    return Attribute(name, Kind.ULONG, read, meaning)
+
+
+def uint(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that counts what there is, or seconds."""
+    return Attribute(name, Kind.UINT, read, meaning)
+
+
+def integer(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is a number of the configuration."""
+    return Attribute(name, Kind.INT, read, meaning)
+
+
+def long(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is some other number."""
+    return Attribute(name, Kind.LONG, read, meaning)
+
+
+def listing(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is a list."""
+    return Attribute(name, Kind.LIST, read, meaning)
+
+
+def mapping(name: str, read: Callable[[View, Row], object], meaning: str) -> Attribute[Row]:
+    """An attribute that is a map."""
+    return Attribute(name, Kind.MAP, read, meaning)
+
+
+def unknown(view: View, row: object) -> None:
+    """Read an attribute of the deployed routers that has no meaning here, or is not counted."""
+
+
+def constant(value: object) -> Callable[[View, object], object]:
+    """Read an attribute that is the same for every row."""
+    return lambda view, row: value
+
+
+class EntityType(Generic[Row]):
+    """What there is to say about one type of entities.
+
+    type: its name without prefix; base: the type that it extends; attributes: in the order of the wire; operations:
+    those beside QUERY.
+
+    of_core: the deployed routers answer for this type from their core, with manners of its own that their tools rely
+    on. A name that a QUERY asks for and that does not exist stands for the first attribute (tools ask for those of
+    older routers), where for other types the QUERY is answered 404; READ tells attributes that are null, where for
+    other types it leaves them out; and whoever wants to change such an entity is answered 403.
+    """
+
+    type: str
+    base: str = OPERATIONAL
+    meaning: str = ""
+    attributes: tuple[Attribute[Row], ...]
+    operations: tuple[str, ...] = ("READ",)
+    of_core = False
+
+    def rows(self, view: View) -> Iterable[Row]:
+        """Every entity of this type, in an order that stays."""
+        raise NotImplementedError
+
+    def page(self, view: View, offset: int, count: int | None) -> list[Row]:
+        """So many entities behind the first `offset` ones; all with None. A list, for rows come and go meanwhile."""
+        start = min(offset, sys.maxsize)
+        stop = None if count is None else min(start + count, sys.maxsize)
+        return list(islice(self.rows(view), start, stop))
+
+    def prepare(self, view: View, asked: Collection[str]) -> Iterator[None]:
+        """Work out what is needed for the attributes that are asked for and takes long, a piece at a time."""
+        return iter(())
+
+    def identity(self, view: View, row: Row) -> str:
+        """The identity of an entity: unique within its type."""
+        raise NotImplementedError
+
+    def name(self, view: View, row: Row) -> str:
+        """The name of an entity."""
+        return self.identity(view, row)
+
+    def find(self, view: View, identity: str) -> Row | None:
+        """The entity with this identity."""
+        return next((row for row in self.rows(view) if self.identity(view, row) == identity), None)
+
+    def find_by_name(self, view: View, name: str) -> Row | None:
+        """The first entity with this name."""
+        return next((row for row in self.rows(view) if self.name(view, row) == name), None)
+
+    @property
+    def full_type(self) -> str:
+        """The name of the type on the wire."""
+        return PREFIX + self.type
+
+    def by_name(self) -> dict[str, Attribute[Row]]:
+        """The attributes by their names."""
+        return {attribute.name: attribute for attribute in self.attributes}
+
+
+def encode_row(attributes: Iterable[Attribute[Row]], view: View, row: Row, count: int, out: bytearray) -> None:
+    """Append the list of a row's values, of which there are `count`."""
+    start = len(out)
+    for attribute in attributes:
+        attribute.encode(view, row, out)
+    if count:
+        close_list(out, start, count)
+    else:
+        out.append(0x45)
