@@ -206,11 +206,7 @@ class InterRouterAdaptor(AmqpAdaptor):
 
     def _answered(self, link: Link) -> None:
         owner = self.links.get(link)
-        remote = link.remote
-        assert remote is not None
-        terminus = remote.source if isinstance(link, ReceiverLink) else remote.target
-        # Without a terminus of its own the peer refuses the link, and detaches it next (2.6.3).
-        if owner is not None and terminus is not None:
+        if owner is not None and not _refused(link):
             self.router.started(owner)
 
     def _attach_incoming(self, link: ReceiverLink) -> None:
@@ -310,7 +306,21 @@ class InterRouterAdaptor(AmqpAdaptor):
         elif control:
             error = event.error if event.error is not None else link.failure
             reason = f"{error.condition} {error.description or ''}".rstrip() if error is not None else ""
-            self._control_lost(f"a control link was detached {reason}".rstrip(), error is None)
+            if _refused(link):
+                self._peer_refuses(reason)
+            else:
+                self._control_lost(f"a control link was detached {reason}".rstrip(), error is None)
+
+    def _peer_refuses(self, reason: str) -> None:
+        """The peer takes no links of routers, which is not for time to change."""
+        peer = self.peer
+        assert peer is not None
+        self.refusal = (
+            f"router {peer.router_id} ({peer.name}) refuses links of routers, {reason or 'without saying why'}: is its "
+            f"listener of role {INTER_ROUTER}?"
+        )
+        self.log("warning", "no neighbour", router=self.router.id, peer_router=peer.router_id, reason=self.refusal)
+        self.close(ErrorCondition.CONNECTION_FORCED, self.refusal)
 
     def _control_lost(self, reason: str, in_order: bool) -> None:
         """The routers do not hear each other any more by this connection.
@@ -441,6 +451,14 @@ def _own_attach(capability: str) -> Attach:
         source=Source(expiry_policy=TerminusExpiryPolicy.LINK_DETACH, capabilities=[capability]),
         target=Target(expiry_policy=TerminusExpiryPolicy.LINK_DETACH, capabilities=[capability]),
     )
+
+
+def _refused(link: Link) -> bool:
+    """Whether the peer's answer has no terminus of its own: it refuses the link, and detaches it next (2.6.3)."""
+    remote = link.remote
+    if remote is None:
+        return False
+    return (remote.source if isinstance(link, ReceiverLink) else remote.target) is None
 
 
 def _wrong_role() -> AmqpLinkError:
