@@ -83,6 +83,7 @@ class ManagementAgent:
         self._asked: deque[_Asked] = deque()
         self._told = False
         self._moving = False
+        self._broken = False
         self.connection = Connection(
             f"{router.id}/{MANAGEMENT}", accepting=False, max_frame_size=FRAME_SIZE, now=router.now
         )
@@ -127,7 +128,7 @@ class ManagementAgent:
         connection = self.connection
         self._moving = True
         try:
-            moved = True
+            moved = not self._broken
             while moved:
                 moved = False
                 while chunks := adaptor.data_to_send(CHUNK):
@@ -137,6 +138,11 @@ class ManagementAgent:
                 while chunks := connection.data_to_send(CHUNK):
                     moved = True
                     adaptor.receive_data(b"".join(chunks), self.router.now)
+        except Exception as fault:  # noqa: BLE001 - the guard of this connection, as others have theirs
+            self.log("error", "the management node is gone, a fault of ours", exc_info=fault)
+            self._broken = True
+            self._asked.clear()
+            adaptor.connection_lost(self.router.now)
         finally:
             self._moving = False
 

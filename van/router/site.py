@@ -5,6 +5,7 @@
     └── Site.run
         ├── deadlines        sleeps until the router core wants to be called
         ├── tidy             frees what many ended connections have left behind
+        ├── management       answers requests to $management, a slice at a time
         ├── certificates     looks every second whether certificate files have changed
         ├── end              waits for `drain`, then ends in order
         ├── one per listener     `Listener.serve`
@@ -46,6 +47,7 @@ from van.amqp.sasl import (
 from van.router import exit_codes
 from van.router.config import SiteConfig
 from van.router.log import get_logger, levels
+from van.router.management import Management
 from van.router.process import FullCollections, raise_file_limit, settle_memory
 from van.router.sections import (
     ROUTER_ROLES,
@@ -127,6 +129,7 @@ class Site:
             log=_log_to(get_logger("routing")),
             **_network(config.router),
         )
+        self.management = Management(self, _log_to(get_logger("management")))
         self._connection_logger = get_logger("transport")
         self._decoy_key = secrets.token_bytes(32)
         self._numbers = 0
@@ -272,6 +275,7 @@ class Site:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deadlines)
             nursery.start_soon(self._tidy)
+            nursery.start_soon(self.management.run)
             if self.credentials:
                 nursery.start_soon(watch_certificates, tuple(self.credentials.values()), self._connection_logger)
             nursery.start_soon(self._end)

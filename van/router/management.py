@@ -1,0 +1,154 @@
+"""The management agent in the process: what it may know of the site, and the task that gives it its turns.
+
+What the entities are, and how requests are answered, is in `van.management`; here is only what stands behind them.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from van.adaptors.amqp import AmqpAdaptor, Log
+from van.management.agent import ManagementAgent
+from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
+from van.router.sections import ConnectorConfig, ListenerConfig
+from van.transport.info import ConnectionInfo
+
+if TYPE_CHECKING:
+    from van.router.site import Site
+
+STATM = Path("/proc/self/statm")
+"""Where Linux tells a process how many pages it has."""
+
+
+class SiteFacts(Facts):
+    """What a site knows beside the router core: its configuration, its transports, its process."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._started = time.monotonic()
+
+    def router(self) -> RouterFacts:
+        config = self._site.config.router
+        return RouterFacts(
+            host_name=socket.gethostname(),
+            metadata=config.metadata or None,
+            hello_interval=config.hello_interval_seconds,
+            hello_max_age=config.hello_max_age_seconds,
+            ra_interval=config.ra_interval_seconds,
+            ra_interval_flux=config.ra_interval_flux_seconds,
+            remote_ls_max_age=config.remote_ls_max_age_seconds,
+        )
+
+    def listeners(self) -> Iterator[ListenerFacts]:
+        site = self._site
+        for listener, entry in zip(site.listeners, site.config.listeners, strict=True):
+            yield ListenerFacts(
+                **_endpoint(entry, listener.name),
+                port=listener.port,
+                authenticate_peer=entry.authenticate_peer or "ANONYMOUS" not in entry.sasl_mechanisms,
+                initial_handshake_timeout=entry.initial_handshake_timeout_seconds,
+            )
+
+    def connectors(self) -> Iterator[ConnectorFacts]:
+        site = self._site
+        for connector, entry in zip(site.connectors, site.config.connectors, strict=True):
+            yield ConnectorFacts(
+                **_endpoint(entry, connector.name),
+                port=entry.url.port,
+                verify_hostname=entry.verify_hostname,
+                sasl_username=entry.sasl_username,
+                proxied=entry.proxy is not None,
+                status=connector.status,
+                message=connector.message,
+            )
+
+    def adaptors(self) -> Collection[AmqpAdaptor]:
+        return [adaptor for adaptor, _ in self._site.adaptors.values()]
+
+    def connection(self, adaptor: AmqpAdaptor) -> ConnectionFacts:
+        known = self._site.adaptors.get(adaptor.number)
+        return connection_facts(adaptor, known[1]) if known is not None else ConnectionFacts(adaptor=adaptor)
+
+    def memory(self) -> tuple[int | None, int | None]:
+        return process_memory()
+
+    def uptime(self, now: float) -> float:
+        return time.monotonic() - self._started
+
+    def wall_time(self) -> float:
+        return time.time()
+
+
+def connection_facts(adaptor: AmqpAdaptor, info: ConnectionInfo) -> ConnectionFacts:
+    """What a transport says about its connection."""
+    return ConnectionFacts(
+        adaptor=adaptor,
+        host=info.peer,
+        local=info.local,
+        outgoing=info.outgoing,
+        tls_version=info.tls_version,
+        tls_cipher=info.tls_cipher,
+        tls_bits=info.tls_bits,
+    )
+
+
+def process_memory(statm: Path = STATM) -> tuple[int | None, int | None]:
+    """Virtual and resident memory of this process in octets; None where the system does not say."""
+    try:
+        import resource
+
+        pages = statm.read_text(encoding="ascii").split()
+        size = resource.getpagesize()
+        return int(pages[0]) * size, int(pages[1]) * size
+    except (ImportError, OSError, ValueError, IndexError):
+        return None, None
+
+
+def _endpoint(entry: ListenerConfig | ConnectorConfig, name: str) -> dict[str, Any]:
+    url = entry.url
+    return {
+        "name": name,
+        "host": url.host,
+        "role": entry.role,
+        "cost": entry.cost,
+        "ssl_profile": entry.ssl_profile,
+        "sasl_mechanisms": entry.sasl_mechanisms,
+        "max_frame_size": entry.max_frame_size,
+        "max_sessions": entry.max_sessions,
+        "max_session_frames": entry.max_session_frames,
+        "idle_timeout": entry.idle_timeout_seconds,
+        "link_capacity": entry.link_capacity,
+        "failover_urls": tuple(map(str, entry.failover_urls)),
+        "tls": url.tls,
+        "websocket": url.websocket,
+    }
+
+
+class Management:
+    """The agent of a site, and the task that lets it work: others have their turn between two slices of an answer."""
+
+    def __init__(self, site: Site, log: Log) -> None:
+        self._site = site
+        self._asked = trio.Event()
+        self.agent = ManagementAgent(site.router, SiteFacts(site), on_more=self._wake, log=log)
+
+    def _wake(self) -> None:
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Answer what is asked, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked = trio.Event()
+            more = True
+            while more:
+                self._site.router.now = trio.current_time()
+                more = self.agent.go_on()
+                self._site.wake()
+                await trio.lowlevel.checkpoint()
