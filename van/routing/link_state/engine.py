@@ -1,0 +1,947 @@
+"""The link state engine of one router: it hears control messages, tells its owner what follows, and says what it knows.
+
+No I/O, no clock, no randomness: `now` comes in, messages go out through the owner, `next_deadline` says when to call
+`handle_deadline`. The protocol and its timers are skupper-router's; where this engine is faster (HELLO and updates at
+once, paths after a moment instead of a second, floods passed on once) its neighbours of that family do not notice.
+docs/link-state.md has the whole on one page.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+
+from van.amqp.errors import DecodeError
+from van.routing.dialect.control import (
+    ALL_MOBILE,
+    ALL_ROUTERS,
+    HELLO_ADDRESS,
+    decode_control,
+    encode_control,
+    router_address,
+    router_mobile_address,
+)
+from van.routing.link_state import mobile, spf
+from van.routing.link_state.database import LinkStateDatabase, Node
+from van.routing.link_state.messages import (
+    AREA,
+    MOBILE_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Control,
+    ControlMessage,
+    Hello,
+    LinkStateRequest,
+    LinkStateUpdate,
+    MobileAddress,
+    MobileAddressRequest,
+    MobileAddressUpdate,
+    RouterAdvertisement,
+    digest_of,
+)
+from van.routing.link_state.neighbors import Neighbor, NeighborTable
+
+# A flood is passed on at its first arrival; for this long, in seconds, its other copies are known. A network whose
+# copies are later than that passes them on again, which costs and does no harm.
+DUPLICATE_WINDOW = 1.0
+# So many floods are remembered: those of a network of a thousand routers that all start in the same second, several
+# times over. Beyond, the oldest are forgotten and may be passed on again.
+MAX_REMEMBERED_FLOODS = 1 << 14
+# A message that has passed more routers than this goes in a circle. (The peers take the radius and one; ours is not
+# known before the network is, and nothing of ours goes in circles: a router that finds itself in a trace drops it.)
+MAX_TRACE = 1024
+# Addresses of control messages whose meaning is remembered.
+MAX_TARGETS = 1 << 15
+# Things that are logged once.
+MAX_TOLD = 1024
+# Updates of one router that may wait for their slices; what comes then is asked for again.
+MAX_TASKS = 32
+# Link states that are passed on to a new neighbour in one go: about 2 ms.
+SYNC_SLICE = 64
+
+# What an address of a control message means.
+_TO_NEIGHBOR = 0
+_TO_ALL = 1
+_TO_ALL_MOBILE = 2
+_TO_US = 3
+_TO_OTHER = 4
+_TO_NOBODY = 5
+
+
+class Timers:
+    """All times of the protocol, in seconds. The first five are the peers', with their defaults.
+
+    hello_interval, hello_max_age: how often HELLO is sent, and after which silence a neighbour is given up.
+    ra_interval, ra_interval_flux: how often RA is sent when nothing changes, and within two such intervals of a change.
+    remote_ls_max_age: after this without an advertisement, a router's link state is worth nothing.
+    hold_down: between two computations of the paths there is at least this, ten times as much among a thousand routers.
+    gather: the first change after quiet waits this long for those that come with it. own_hold: between two updates of
+    our link state there is at least this. mobile_hold, mobile_interval: a change of our addresses waits this long for
+    others, and between two updates there is at least this. ask_delay, ask_interval: what should come by itself is
+    asked for after the one, and asked again after the other.
+    """
+
+    __slots__ = (
+        "ask_delay",
+        "ask_interval",
+        "gather",
+        "hello_interval",
+        "hello_max_age",
+        "hold_down",
+        "mobile_hold",
+        "mobile_interval",
+        "own_hold",
+        "ra_interval",
+        "ra_interval_flux",
+        "remote_ls_max_age",
+    )
+
+    def __init__(
+        self,
+        hello_interval: float = 1.0,
+        hello_max_age: float = 3.0,
+        ra_interval: float = 30.0,
+        ra_interval_flux: float = 4.0,
+        remote_ls_max_age: float = 60.0,
+        hold_down: float = 0.05,
+        gather: float = 0.01,
+        own_hold: float = 0.05,
+        mobile_hold: float = 0.02,
+        mobile_interval: float = 0.25,
+        ask_delay: float = 0.1,
+        ask_interval: float = 1.0,
+    ) -> None:
+        self.hello_interval = hello_interval
+        self.hello_max_age = hello_max_age
+        self.ra_interval = ra_interval
+        self.ra_interval_flux = ra_interval_flux
+        self.remote_ls_max_age = remote_ls_max_age
+        self.hold_down = hold_down
+        self.gather = gather
+        self.own_hold = own_hold
+        self.mobile_hold = mobile_hold
+        self.mobile_interval = mobile_interval
+        self.ask_delay = ask_delay
+        self.ask_interval = ask_interval
+
+
+class LinkStateOwner:
+    """What the engine's owner does for it. All calls come from inside the engine's methods."""
+
+    def send_control(self, neighbor: int, message: ControlMessage) -> None:
+        """Send a message on the control link of this connection."""
+        raise NotImplementedError
+
+    def routes_changed(self) -> None:
+        """The paths have been computed anew: nodes, next hops, costs or valid origins may be others."""
+        raise NotImplementedError
+
+    def addresses_changed(self, router_id: str, added: list[MobileAddress], removed: list[str]) -> None:
+        """Addresses of a router that can be reached. When it cannot any more, all its addresses are removed."""
+        raise NotImplementedError
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """Something to be logged; `level` is debug, info, warning, error or critical."""
+        raise NotImplementedError
+
+
+class LinkStateEngine:
+    """One router's part in the link state protocol.
+
+    instance: the second in which it started. sequence: where its sequence numbers begin; a router that is started
+    again within the same second must begin with a higher one. `nodes` are all other routers, `version` is another
+    number whenever the paths are others, `radius` is how many links away the furthest router is. `duplicates` counts
+    copies of floods that went no further.
+    """
+
+    def __init__(
+        self,
+        router_id: str,
+        owner: LinkStateOwner,
+        *,
+        instance: int,
+        sequence: int = 0,
+        timers: Timers | None = None,
+        now: float = 0.0,
+    ) -> None:
+        self.id = router_id
+        self.owner = owner
+        self.instance = instance
+        self.timers = timers if timers is not None else Timers()
+        self.version = 0
+        self.radius = 0
+        self.duplicates = 0
+        self.link_state_sequence = sequence
+        self.database = LinkStateDatabase(self.timers.remote_ls_max_age, self.timers.hello_max_age)
+        self.nodes = self.database.nodes
+        self.neighbors = NeighborTable(self.timers.hello_max_age)
+        self.own_addresses = mobile.OwnAddresses(router_id, sequence)
+        self.last_topology_change = -inf
+        self._node_id = "0/" + router_id
+        self._trace = (self._node_id,)
+        self._now = now
+        self._next = inf
+
+        # Paths.
+        self._tree = spf.Tree(router_id, [router_id], {}, {router_id: 0})
+        self._graph: spf.Graph = {}
+        self._origins: dict[str, set[str]] = {}
+        self._branches: dict[str, list[Neighbor]] = {}
+        self._computed_digest: object = None
+
+        # When what is to be done.
+        self._hello_at = inf
+        self._originate_at = inf
+        self._originated_at = -inf
+        self._advertise_at = inf
+        self._advertised_at = -inf
+        self._advertised: tuple[int, int] | None = None
+        self._compute_at = inf
+        self._computed_at = -inf
+        self._announce_at = inf
+        self._announced_at = -inf
+        self._announce_from = -inf
+        self._announce_wanted = False
+        self._ask_at = inf
+        self._asking: dict[str, Node] = {}
+
+        self._hello_seen: tuple[str, ...] | None = None
+        self._hello = ControlMessage(HELLO_ADDRESS, self._node_id, self._trace, b"")
+        self._floods: dict[tuple[str | None, int], float] = {}
+        self._targets: dict[str, tuple[int, str]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._unsynced: dict[int, None] = {}
+        self._busy: deque[Node] = deque()
+        self._syncs: deque[Iterator[None]] = deque()
+
+    # -- what the owner says ---------------------------------------------------------------------------------------
+
+    def neighbor_up(self, neighbor: int, router_id: str, cost: int, now: float) -> None:
+        """The control links of the connection `neighbor` are attached and have credit; `router_id` is at its end."""
+        self._now = now
+        if router_id == self.id:
+            self._tell_once("critical", "duplicate_router_id", router_id, connection=neighbor)
+            return
+        node = self.nodes.get(router_id)
+        if node is None or not node.reachable:
+            self._unsynced[neighbor] = None
+        known = self.neighbors.up(neighbor, router_id, cost, now)
+        if self._hello_at == inf:
+            self._hello_at = now + self.timers.hello_interval
+        self._greet(known, now)
+        self.owner.log("info", "neighbor_up", router=router_id, connection=neighbor, cost=cost)
+        self._peers_changed(now, now + self.timers.gather)
+        self._plan()
+
+    def neighbor_down(self, neighbor: int, now: float) -> None:
+        """The connection `neighbor`, or a control link of it, is over."""
+        self._now = now
+        known = self.neighbors.down(neighbor)
+        if known is None:
+            return
+        self._unsynced.pop(neighbor, None)
+        self.owner.log("info", "neighbor_down", router=known.router_id, connection=neighbor)
+        self.database.sweep_by(now + self.timers.hello_max_age)
+        if not self.neighbors.by_number:
+            self._hello_at = inf
+        if known.established:
+            self._lost(now)
+        self._plan()
+
+    def advertise(self, key: str, treatment: int, in_links: int, mesh: str | None = None) -> None:
+        """An address has receivers here, or other senders than before. Announced together with what else changes."""
+        if self.own_addresses.set(MobileAddress(key, treatment, in_links, mesh)):
+            self._want_announcement()
+
+    def withdraw(self, key: str) -> None:
+        """An address has no receivers here any more."""
+        if self.own_addresses.remove(key):
+            self._want_announcement()
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` must be called next; what was said before `now` is overdue."""
+        return self._next
+
+    # -- what it knows ---------------------------------------------------------------------------------------------
+
+    @property
+    def mobile_sequence(self) -> int:
+        """The sequence number of our addresses as announced."""
+        return self.own_addresses.sequence
+
+    def connection_of(self, router_id: str) -> int | None:
+        """Return the connection that leads to a router now, None where there is no way."""
+        node = self.nodes.get(router_id)
+        if node is None or not node.reachable or node.next_hop is None:
+            return None
+        return self.neighbors.carriers.get(node.next_hop)
+
+    def valid_origin(self, destination: str, origin: str) -> bool:
+        """Whether this router lies on the path from `origin` to `destination`.
+
+        Only then it sends on what came into the network at `origin`.
+        """
+        if origin == self.id:
+            return True
+        behind = self._origins.get(origin)
+        if behind is None:
+            behind = self._origins[origin] = spf.behind(spf.shortest_paths(self._graph, origin), self.id)
+        return destination in behind
+
+    def valid_origins(self, destination: str) -> list[str]:
+        """Return all routers from which paths to `destination` lead over this one, itself included."""
+        return [self.id, *[node for node in self._tree.order[1:] if self.valid_origin(destination, node)]]
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def handle_deadline(self, now: float) -> None:
+        """Do what is due, at most about 2 ms of it; what is left is due at once again."""
+        self._now = now
+        if self.neighbors.next_deadline() <= now:
+            for neighbor in self.neighbors.expire(now):
+                self.owner.log("warning", "neighbor_silent", router=neighbor.router_id, connection=neighbor.number)
+            self._lost(now)
+        if self._hello_at <= now:
+            self._hello_at += self.timers.hello_interval
+            if self._hello_at <= now:
+                self._hello_at = now + self.timers.hello_interval
+            for neighbor in self.neighbors.by_number.values():
+                self._greet(neighbor, now)
+        if self._originate_at <= now:
+            self._originate(now)
+        if self._compute_at <= now:
+            self._compute(now)
+        if self._ask_at <= now:
+            self._ask(now)
+        if self._announce_wanted:
+            self._announce_wanted = False
+            at = max(now + self.timers.mobile_hold, self._announced_at + self.timers.mobile_interval)
+            self._announce_at = min(self._announce_at, max(at, self._announce_from))
+        if self._announce_at <= now:
+            self._announce(now)
+        if self._advertise_at <= now:
+            self._advertise(now)
+        if self.database.next_deadline() <= now:
+            self._sweep(now)
+        if self._busy:
+            self._work_on(self._busy.popleft())
+        elif self._syncs:
+            sync = self._syncs[0]
+            if next(sync, _DONE) is _DONE:
+                self._syncs.popleft()
+        self._plan()
+
+    def _plan(self) -> None:
+        """Work out when something is due next."""
+        if self._busy or self._syncs or self._announce_wanted:
+            self._next = self._now
+            return
+        at = self.neighbors.next_deadline()
+        if self._hello_at < at:
+            at = self._hello_at
+        if self._originate_at < at:
+            at = self._originate_at
+        if self._compute_at < at:
+            at = self._compute_at
+        if self._ask_at < at:
+            at = self._ask_at
+        if self._announce_at < at:
+            at = self._announce_at
+        if self._advertise_at < at:
+            at = self._advertise_at
+        sweep_at = self.database.next_deadline()
+        self._next = sweep_at if sweep_at < at else at
+
+    # -- neighbours ------------------------------------------------------------------------------------------------
+
+    def _greet(self, neighbor: Neighbor, now: float) -> None:
+        """Send a HELLO. It is the same for all, and the same every second while nothing changes."""
+        seen = self.neighbors.seen(now)
+        if seen != self._hello_seen:
+            self._hello_seen = seen
+            body = encode_control(Hello(self.id, self.instance, seen), HELLO_ADDRESS)
+            self._hello = ControlMessage(HELLO_ADDRESS, self._node_id, self._trace, body)
+        neighbor.greeted_at = now
+        self.owner.send_control(neighbor.number, self._hello)
+
+    def _on_hello(self, number: int, hello: Hello, now: float) -> None:
+        if hello.id == self.id:
+            if hello.instance != self.instance:
+                self._tell_once("critical", "duplicate_router_id", self.id, connection=number, instance=hello.instance)
+            return
+        neighbor = self.neighbors.by_number.get(number)
+        if neighbor is None:
+            return  # its control links are not ready on our side: the next HELLO counts
+        if neighbor.router_id != hello.id:
+            self._tell_once("warning", "neighbor_renamed", hello.id, connection=number, before=neighbor.router_id)
+            cost = neighbor.cost
+            self.neighbor_down(number, now)
+            self.neighbor_up(number, hello.id, cost, now)
+            neighbor = self.neighbors.by_number.get(number)
+            if neighbor is None:
+                return
+        node = self.database.find_or_add(hello.id, now)
+        if node is None:
+            self._tell_once("error", "too_many_routers", hello.id)
+            return
+        self._heard_instance(node, hello.instance, True, now)
+        node.protocol_version = hello.protocol_version
+        lists_us = self.id in hello.seen
+        if self.neighbors.hello(neighbor, lists_us, now):
+            self.owner.log("info", "neighbor_back", router=hello.id, connection=number)
+            if not node.reachable:
+                self._unsynced[number] = None
+            self._peers_changed(now, now + self.timers.gather)
+        if not lists_us and now - neighbor.greeted_at > self.timers.hello_interval / 4:
+            self._greet(neighbor, now)
+
+    def _peers_changed(self, now: float, at: float) -> None:
+        """Our own link state is another: send it, and compute the paths with it."""
+        self.last_topology_change = now
+        self._announce_from = max(self._announce_from, now + 2 * self.timers.gather)
+        self._originate_at = min(self._originate_at, max(at, self._originated_at + self.timers.own_hold))
+        self._compute_soon(now)
+
+    def _lost(self, now: float) -> None:
+        """A neighbour is gone. Its end of the path is known best here, so the paths are computed at once."""
+        self.last_topology_change = now
+        self._originate_at = min(self._originate_at, max(now, self._originated_at + self.timers.own_hold))
+        if self._originate_at <= now:
+            self._originate(now)
+        self._compute(now)
+
+    # -- our link state --------------------------------------------------------------------------------------------
+
+    def _originate(self, now: float) -> None:
+        """Tell all what our neighbours are, then that we said it: who missed the one asks after the other."""
+        self._originate_at = inf
+        self._originated_at = now
+        self.link_state_sequence += 1
+        self._flood(ALL_ROUTERS, self._link_state(ALL_ROUTERS))
+        self._advertise(now)
+        for number in self._unsynced:
+            neighbor = self.neighbors.by_number.get(number)
+            if neighbor is not None and neighbor.established:
+                self._syncs.append(self._sync(neighbor))
+        self._unsynced.clear()
+
+    def _link_state(self, to: str) -> bytes:
+        state = LinkStateUpdate(self.id, self.instance, self.link_state_sequence, self.neighbors.peers)
+        return encode_control(state, to)
+
+    def _sync(self, neighbor: Neighbor) -> Iterator[None]:
+        """Pass on what we know of the routers to a neighbour that came from elsewhere."""
+        to = router_address(neighbor.router_id)
+        for index, node in enumerate(list(self.nodes.values())):
+            if index % SYNC_SLICE == SYNC_SLICE - 1:
+                yield
+            if self.neighbors.by_number.get(neighbor.number) is not neighbor:
+                return
+            if node.link_state_sequence and (node.reachable or node.id == neighbor.router_id):
+                update = LinkStateUpdate(node.id, node.instance, node.link_state_sequence, node.peers)
+                message = ControlMessage(to, node.node_id, self._trace, encode_control(update, to))
+                self.owner.send_control(neighbor.number, message)
+
+    def _advertise(self, now: float) -> None:
+        """Send an RA, and set when the next one is due."""
+        self._advertised = (self.link_state_sequence, self.own_addresses.sequence)
+        self._advertised_at = now
+        flux = self.timers.ra_interval_flux
+        steady = now - self.last_topology_change >= 2 * flux
+        self._advertise_at = now + (self.timers.ra_interval if steady else flux)
+        if not self.neighbors.flooded:
+            return
+        advertisement = RouterAdvertisement(
+            self.id, self.instance, self.link_state_sequence, self.own_addresses.sequence
+        )
+        self._flood(ALL_ROUTERS, encode_control(advertisement, ALL_ROUTERS))
+
+    def _advertise_soon(self, now: float) -> None:
+        """Send an RA when it is not taken for a copy of the last one."""
+        at = now
+        if self._advertised == (self.link_state_sequence, self.own_addresses.sequence):
+            at = max(now, self._advertised_at + 1.1 * DUPLICATE_WINDOW)
+        self._advertise_at = min(self._advertise_at, at)
+
+    def _flux(self, now: float) -> None:
+        """The network changes: advertise more often for a while."""
+        self.last_topology_change = now
+        self._advertise_at = min(self._advertise_at, max(now, self._advertised_at + self.timers.ra_interval_flux))
+
+    def _flood(self, to: str, body: bytes) -> None:
+        message = ControlMessage(to, self._node_id, self._trace, body)
+        send = self.owner.send_control
+        for neighbor in self.neighbors.flooded:
+            send(neighbor.number, message)
+
+    def _send_to(self, router_id: str, came_from: int | None, to: str, body: bytes) -> bool:
+        """Send to one router; where no way is known yet, back over the connection that its message came from."""
+        number = self.connection_of(router_id)
+        if number is None:
+            number = self.neighbors.carriers.get(router_id)
+        if number is None:
+            number = came_from
+        if number is None:
+            return False
+        self.owner.send_control(number, ControlMessage(to, self._node_id, self._trace, body))
+        return True
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def _compute_soon(self, now: float) -> None:
+        hold = self.timers.hold_down * (1 + len(self.nodes) * 0.01)
+        at = max(now + self.timers.gather, self._computed_at + hold)
+        if at < self._compute_at:
+            self._compute_at = at
+
+    def _compute(self, now: float) -> None:
+        """Find the paths to all routers, and tell the owner what is different."""
+        self._compute_at = inf
+        self._computed_at = now
+        peers = self.neighbors.peers
+        digest = (self.database.digest, digest_of(self.id, peers))
+        if digest == self._computed_digest:
+            return
+        self._computed_digest = digest
+        for router_id in peers:
+            self._add_named(router_id, now)
+        states = self.database.states()
+        states[self.id] = peers
+        self._graph = spf.usable_links(states, self.id)
+        self._tree = tree = spf.shortest_paths(self._graph, self.id)
+        self.radius = spf.radius(tree)
+        self._origins.clear()
+        self._branches.clear()
+        self.version += 1
+        hops = spf.next_hops(tree)
+        appeared: list[Node] = []
+        vanished: list[Node] = []
+        for node in self.nodes.values():
+            hop = hops.get(node.id)
+            if hop is None:
+                if node.reachable:
+                    node.reachable = False
+                    vanished.append(node)
+                continue
+            node.next_hop = hop
+            node.cost = tree.cost[node.id]
+            if not node.reachable:
+                node.reachable = True
+                appeared.append(node)
+        self.owner.routes_changed()
+        for node in vanished:
+            self.owner.log("info", "router_unreachable", router=node.id)
+            if node.link_state_sequence == 0:
+                node.last_seen = now
+                self.database.sweep_by(now + self.timers.hello_max_age)
+            self._start(node, mobile.hide(node, self.owner.addresses_changed))
+        for node in appeared:
+            self.owner.log("info", "router_reachable", router=node.id, next_hop=node.next_hop, cost=node.cost)
+            self._start(node, mobile.show(node, self.owner.addresses_changed))
+            self._appeared(node, now)
+        if appeared:
+            self._advertise_soon(now)
+
+    def _add_named(self, router_id: str, now: float) -> None:
+        """A router that another names is taken in, to be asked."""
+        if router_id not in self.nodes and self.database.find_or_add(router_id, now) is None:
+            self._tell_once("error", "too_many_routers", router_id)
+
+    def _appeared(self, node: Node, now: float) -> None:
+        """There is a way to this router: what it has not told by itself soon is asked for."""
+        node.asked = 0
+        delay = now + self.timers.ask_delay
+        if node.link_state_sequence == 0:
+            node.ask_link_state_at = delay
+        if node.advertised > node.mobile_expected:
+            node.ask_mobile_at = now
+        elif node.mobile_expected == 0 and node.advertised == 0:
+            node.ask_mobile_at = delay + 2 * self.timers.ask_delay
+        self._asks(node)
+
+    def _branches_of(self, origin: str) -> list[Neighbor]:
+        """The neighbours to which what came into the network at `origin` goes on from here."""
+        branches = self._branches.get(origin)
+        if branches is None:
+            tree = self._tree if origin == self.id else spf.shortest_paths(self._graph, origin)
+            previous = tree.previous
+            branches = [each for each in self.neighbors.flooded if previous.get(each.router_id) == self.id]
+            self._branches[origin] = branches
+        return branches
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def _asks(self, node: Node) -> None:
+        at = min(node.ask_link_state_at, node.ask_mobile_at)
+        if at < inf:
+            self._asking[node.id] = node
+            if at < self._ask_at:
+                self._ask_at = at
+
+    def _ask(self, now: float) -> None:
+        """Send LSR and MAR to those who owe something."""
+        next_at = inf
+        done: list[str] = []
+        for node in self._asking.values():
+            if node.ask_link_state_at <= now:
+                self._request_link_state(node, None, now)
+            if node.ask_mobile_at <= now:
+                self._request_addresses(node, None, now)
+            at = min(node.ask_link_state_at, node.ask_mobile_at)
+            if at == inf:
+                done.append(node.id)
+            elif at < next_at:
+                next_at = at
+        for router_id in done:
+            del self._asking[router_id]
+        self._ask_at = next_at
+
+    def _request_link_state(self, node: Node, came_from: int | None, now: float) -> None:
+        """Send an LSR, and again until it is answered while there is a way."""
+        to = router_address(node.id)
+        sent = self._send_to(node.id, came_from, to, encode_control(LinkStateRequest(self.id), to))
+        node.ask_link_state_at = self._again(node, now) if sent else inf
+
+    def _request_addresses(self, node: Node, came_from: int | None, now: float) -> None:
+        """Send a MAR, and again until it is answered if an answer is due."""
+        to = router_mobile_address(node.id)
+        body = encode_control(MobileAddressRequest(self.id, node.mobile_sequence), to)
+        sent = self._send_to(node.id, came_from, to, body)
+        node.ask_mobile_at = self._again(node, now) if sent and node.advertised > node.mobile_expected else inf
+
+    def _again(self, node: Node, now: float) -> float:
+        node.asked += 1
+        return now + self.timers.ask_interval if node.asked <= 10 else inf
+
+    # -- addresses -------------------------------------------------------------------------------------------------
+
+    def _want_announcement(self) -> None:
+        """Wake up at once: only then it is known what time it is."""
+        if self._announce_at == inf and not self._announce_wanted:
+            self._announce_wanted = True
+            self._next = self._now
+
+    def _announce(self, now: float) -> None:
+        """Send what changed of our addresses along the tree of our paths, then that we said it."""
+        self._announce_at = inf
+        if not self.own_addresses.pending():
+            return
+        self._announced_at = now
+        message = ControlMessage(ALL_MOBILE, self._node_id, self._trace, self.own_addresses.announce(ALL_MOBILE))
+        for neighbor in self._branches_of(self.id):
+            self.owner.send_control(neighbor.number, message)
+        self._advertise(now)
+
+    def _start(self, node: Node, task: Iterator[None]) -> None:
+        """Let something be done with a router's addresses, behind what is being done already."""
+        node.tasks.append(task)
+        if len(node.tasks) == 1:
+            self._work_on(node)
+
+    def _work_on(self, node: Node) -> None:
+        """Do the next slice; what is left comes at the next deadline."""
+        tasks = node.tasks
+        while tasks:
+            try:
+                if next(tasks[0], _DONE) is not _DONE:
+                    self._busy.append(node)
+                    return
+            except DecodeError as error:
+                self._tell_once("warning", "malformed_addresses", node.id, error=error.description)
+                node.mobile_expected = node.mobile_sequence
+            tasks.popleft()
+
+    # -- hearing ---------------------------------------------------------------------------------------------------
+
+    def receive(self, neighbor: int, message: ControlMessage, now: float) -> None:
+        """A control message came on this connection. Never raises for what is in it."""
+        self._now = now
+        target = self._targets.get(message.to)
+        if target is None:
+            target = self._target(message.to)
+        kind = target[0]
+        if kind == _TO_ALL or kind == _TO_ALL_MOBILE:
+            if self._is_duplicate(message, now):
+                self.duplicates += 1
+                return
+            if self._node_id in message.trace or len(message.trace) > MAX_TRACE:
+                return
+        elif kind == _TO_OTHER:
+            self._forward(message, target[1])
+            return
+        elif kind == _TO_NOBODY:
+            self._tell_once("warning", "control_message_to_nobody", message.to[:64])
+            return
+        try:
+            control = decode_control(message.body)
+        except DecodeError as error:
+            sender = self.neighbors.by_number.get(neighbor)
+            name = message.ingress or (sender.node_id if sender is not None else "")
+            self._tell_once("warning", "malformed_control_message", name, error=error.description)
+            return
+        if kind == _TO_ALL:
+            self._flood_on(neighbor, message, control)
+        elif kind == _TO_ALL_MOBILE:
+            self._branch_on(message, control)
+        self._hear(neighbor, message, control, kind, now)
+        self._plan()
+
+    def _target(self, to: str) -> tuple[int, str]:
+        """What an address means, and whom."""
+        parts = to.removeprefix("amqp:").lstrip("/").split("/")
+        kind, name = _TO_NOBODY, ""
+        if parts == ["_local", "qdhello"]:
+            kind = _TO_NEIGHBOR
+        elif len(parts) == 2 and parts[0] == "_local" and parts[1] in ("qdrouter", "qdrouter.ma"):
+            kind = _TO_US
+        elif len(parts) == 4 and parts[0] == "_topo" and parts[1] in (AREA, "all"):
+            if parts[3] == "qdrouter" or parts[3] == "qdrouter.ma":
+                name = parts[2]
+                if name == "all":
+                    kind = _TO_ALL if parts[3] == "qdrouter" else _TO_ALL_MOBILE
+                else:
+                    kind = _TO_US if name == self.id else _TO_OTHER
+        if len(self._targets) >= MAX_TARGETS:
+            self._targets.clear()
+        if len(to) <= 512:
+            self._targets[to] = (kind, name)
+        return kind, name
+
+    def _is_duplicate(self, message: ControlMessage, now: float) -> bool:
+        """Whether the same came within the last second, on another way."""
+        floods = self._floods
+        key = (message.ingress, hash(message.body))
+        came_at = floods.get(key)
+        if came_at is not None:
+            if now - came_at < DUPLICATE_WINDOW:
+                return True
+            del floods[key]  # to be put at the end
+        elif len(floods) >= MAX_REMEMBERED_FLOODS:
+            del floods[next(iter(floods))]
+        floods[key] = now
+        oldest = next(iter(floods))
+        while now - floods[oldest] >= DUPLICATE_WINDOW:
+            del floods[oldest]
+            oldest = next(iter(floods))
+        return False
+
+    def _flood_on(self, came_from: int, message: ControlMessage, control: Control) -> None:
+        """Pass on to all neighbours that have not had it."""
+        trace = message.trace
+        onward: ControlMessage | None = None
+        for neighbor in self.neighbors.flooded:
+            if neighbor.number != came_from and neighbor.node_id not in trace and neighbor.router_id != control.id:
+                if onward is None:
+                    onward = ControlMessage(
+                        message.to, message.ingress, (*trace, self._node_id), message.body
+                    )
+                self.owner.send_control(neighbor.number, onward)
+
+    def _branch_on(self, message: ControlMessage, control: Control) -> None:
+        """Pass on along the tree of the router where it came into the network."""
+        ingress = message.ingress
+        origin = ingress[2:] if ingress is not None and ingress.startswith("0/") else control.id
+        trace = message.trace
+        onward: ControlMessage | None = None
+        for neighbor in self._branches_of(origin):
+            if neighbor.node_id not in trace:
+                if onward is None:
+                    onward = ControlMessage(message.to, ingress, (*trace, self._node_id), message.body)
+                self.owner.send_control(neighbor.number, onward)
+
+    def _forward(self, message: ControlMessage, router_id: str) -> None:
+        """Pass on to the router that it is for."""
+        trace = message.trace
+        number = self.connection_of(router_id)
+        neighbor = self.neighbors.by_number.get(number) if number is not None else None
+        if neighbor is None or neighbor.node_id in trace or self._node_id in trace or len(trace) > MAX_TRACE:
+            self.owner.log("debug", "control_message_without_way", to=message.to, ingress=message.ingress)
+            return
+        onward = ControlMessage(message.to, message.ingress, (*trace, self._node_id), message.body)
+        self.owner.send_control(neighbor.number, onward)
+
+    def _hear(self, neighbor: int, message: ControlMessage, control: Control, kind: int, now: float) -> None:
+        is_mobile = isinstance(control, (MobileAddressUpdate, MobileAddressRequest))
+        if control.protocol_version > (MOBILE_PROTOCOL_VERSION if is_mobile else PROTOCOL_VERSION):
+            self._tell_once("warning", "newer_protocol_version", control.id, version=control.protocol_version)
+            return
+        if control.area != AREA:
+            self._tell_once("warning", "other_area", control.id, area=control.area)
+            return
+        if isinstance(control, Hello):
+            if kind == _TO_NEIGHBOR:
+                self._on_hello(neighbor, control, now)
+            return
+        if control.id == self.id:
+            self._on_own(control, now)
+            return
+        if isinstance(control, RouterAdvertisement):
+            self._on_advertisement(neighbor, control, now)
+        elif isinstance(control, LinkStateUpdate):
+            self._on_link_state(neighbor, control, now)
+        elif isinstance(control, MobileAddressUpdate):
+            self._on_addresses(neighbor, control, now)
+        elif isinstance(control, LinkStateRequest):
+            to = router_address(control.id)
+            self._send_to(control.id, neighbor, to, self._link_state(to))
+        elif isinstance(control, MobileAddressRequest):
+            if control.have_sequence < self.own_addresses.sequence:
+                to = router_mobile_address(control.id)
+                self._send_to(control.id, neighbor, to, self.own_addresses.all(to))
+
+    def _on_own(self, control: Control, now: float) -> None:
+        """What the network holds of us: an earlier life of ours, or another router with our name."""
+        if isinstance(control, (LinkStateUpdate, RouterAdvertisement)):
+            if control.instance > self.instance:
+                self._tell_once("critical", "duplicate_router_id", self.id, instance=control.instance)
+            elif control.instance == self.instance and control.link_state_sequence > self.link_state_sequence:
+                self.link_state_sequence = control.link_state_sequence
+                self._originate_at = min(self._originate_at, max(now, self._originated_at + 1.0))
+
+    def _direct(self, number: int, router_id: str) -> bool:
+        """Whether a router says something itself: what comes on its only connection is in order."""
+        neighbor = self.neighbors.by_number.get(number)
+        if neighbor is None or neighbor.router_id != router_id:
+            return False
+        return self.neighbors.connections_to(router_id) == 1
+
+    def _heard_instance(self, node: Node, instance: int, certain: bool, now: float) -> bool:
+        """Note in which life a router is; return whether the message is of this life.
+
+        A lower instance is an echo of the life before, unless it is certain or lasts.
+        """
+        if instance == node.instance or instance == 0:
+            return True
+        if node.instance == 0:
+            node.instance = instance
+            return True
+        if instance < node.instance and not certain:
+            return False
+        self._restarted(node, instance, now)
+        return True
+
+    def _restarted(self, node: Node, instance: int, now: float) -> None:
+        """A router has been started again: nothing that is known of it holds."""
+        self.owner.log("info", "router_restarted", router=node.id, instance=instance)
+        node.instance = instance
+        node.suspected_at = inf
+        if self.database.clear(node):
+            self._flux(now)
+            self._compute_soon(now)
+        node.mobile_expected = 0
+        node.advertised = 0
+        self._start(node, mobile.forget(node, self.owner.addresses_changed))
+        node.asked = 0
+        node.ask_link_state_at = now + self.timers.ask_delay
+        node.ask_mobile_at = now + 3 * self.timers.ask_delay
+        self._asks(node)
+
+    def _is_less(self, node: Node, instance: int, sequence: int, mobile_sequence: int) -> bool:
+        return instance < node.instance or (
+            instance == node.instance
+            and (sequence < node.link_state_sequence or mobile_sequence < node.mobile_sequence)
+        )
+
+    def _on_advertisement(self, number: int, advertisement: RouterAdvertisement, now: float) -> None:
+        node = self.database.find_or_add(advertisement.id, now)
+        if node is None:
+            self._tell_once("error", "too_many_routers", advertisement.id)
+            return
+        instance = advertisement.instance
+        sequence = advertisement.link_state_sequence
+        if self._is_less(node, instance, sequence, advertisement.mobile_sequence):
+            # Late on a long way, or a router that was started again within the second, or with its clock set back.
+            if node.suspected_at == inf:
+                node.suspected_at = now
+            if not self._direct(number, node.id) and now - node.suspected_at < DUPLICATE_WINDOW:
+                return
+            self._restarted(node, instance, now)
+        else:
+            node.suspected_at = inf
+            self._heard_instance(node, instance, False, now)
+        node.protocol_version = advertisement.protocol_version
+        node.last_seen = now
+        if sequence > node.link_state_sequence:
+            self._request_link_state(node, number, now)
+        else:
+            node.ask_link_state_at = inf
+        node.advertised = advertisement.mobile_sequence
+        if node.advertised > node.mobile_expected:
+            # The update itself may be on another way still.
+            node.asked = 0
+            node.ask_mobile_at = min(node.ask_mobile_at, now + self.timers.ask_delay)
+        else:
+            node.ask_mobile_at = inf
+        self._asks(node)
+
+    def _on_link_state(self, number: int, update: LinkStateUpdate, now: float) -> None:
+        node = self.database.find_or_add(update.id, now)
+        if node is None:
+            self._tell_once("error", "too_many_routers", update.id)
+            return
+        if not self._heard_instance(node, update.instance, False, now):
+            return
+        if update.link_state_sequence <= node.link_state_sequence:
+            return
+        node.last_seen = now
+        node.ask_link_state_at = inf
+        if self.database.store(node, update.link_state_sequence, update.peers, update.digest):
+            node.last_topology_change = now
+            self._flux(now)
+            self._compute_soon(now)
+            for router_id in update.peers:
+                if router_id != self.id and router_id not in self.nodes:
+                    self._add_named(router_id, now)
+
+    def _on_addresses(self, number: int, update: MobileAddressUpdate, now: float) -> None:
+        node = self.database.find_or_add(update.id, now)
+        if node is None:
+            self._tell_once("error", "too_many_routers", update.id)
+            return
+        sequence = update.mobile_sequence
+        if len(node.tasks) >= MAX_TASKS:
+            self.owner.log("warning", "addresses_too_fast", router=node.id)
+            return
+        if update.exist is not None:
+            if sequence < node.mobile_expected:
+                return  # older than what is known
+            task = mobile.replace(node, sequence, update.exist, self.owner.addresses_changed)
+        elif sequence == node.mobile_expected + 1:
+            task = mobile.change(node, sequence, update.add, update.delete, self.owner.addresses_changed)
+        else:
+            if sequence > node.mobile_expected:
+                node.advertised = max(node.advertised, sequence)
+                if node.ask_mobile_at > now + self.timers.ask_delay or node.asked == 0:
+                    self._request_addresses(node, number, now)
+                    self._asks(node)
+            return
+        node.mobile_expected = sequence
+        node.advertised = max(node.advertised, sequence)
+        node.ask_mobile_at = inf
+        self._start(node, task)
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def _sweep(self, now: float) -> None:
+        aged, gone = self.database.sweep(self.neighbors.peers, now)
+        for node in aged:
+            self.owner.log("info", "link_state_aged", router=node.id)
+            if node.reachable:
+                node.ask_link_state_at = now
+                self._asks(node)
+        if aged:
+            self._compute_soon(now)
+        for node in gone:
+            self._asking.pop(node.id, None)
+            self.owner.log("debug", "router_forgotten", router=node.id)
+        if gone:
+            self.version += 1
+            self.owner.routes_changed()
+
+    def _tell_once(self, level: str, event: str, about: str, **fields: object) -> None:
+        if (event, about) not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add((event, about))
+            self.owner.log(level, event, router=about, **fields)
+
+
+_DONE: object = object()

@@ -1,0 +1,132 @@
+"""Shortest paths: pure functions of a graph.
+
+A graph is a dict of router ids to their neighbours and what each of these links costs, at least 1. Ties are broken as
+the peers break them (Dijkstra that takes the routers in the order of cost and then of id, and lets a later one replace
+an earlier one only where it is cheaper): all routers of a network must find the same trees, or multicast deliveries
+are lost or doubled.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+Graph = dict[str, dict[str, int]]
+
+
+class Tree:
+    """The shortest paths from one root.
+
+    `order` are the routers that can be reached, the root first, each behind the one before it on its path, which is
+    its `previous`; `cost` is that of the whole path.
+    """
+
+    __slots__ = ("cost", "order", "previous", "root")
+
+    def __init__(self, root: str, order: list[str], previous: dict[str, str], cost: dict[str, int]) -> None:
+        self.root = root
+        self.order = order
+        self.previous = previous
+        self.cost = cost
+
+
+def shortest_paths(graph: Graph, root: str) -> Tree:
+    """Return the tree of the shortest paths from `root` to every router that can be reached.
+
+    All routers at one cost are settled together, in the order of their ids: no link costs less than 1, so none of them
+    can make another cheaper. That is a third of the time that a heap of routers takes.
+    """
+    cost = {root: 0}
+    previous: dict[str, str] = {}
+    order: list[str] = []
+    levels: dict[int, list[str]] = {0: [root]}
+    ahead = [0]
+    while ahead:
+        reached = heappop(ahead)
+        level = levels.pop(reached)
+        level.sort()
+        for router in level:
+            if cost[router] != reached:
+                continue  # a cheaper path was found meanwhile
+            order.append(router)
+            links = graph.get(router)
+            if links is None:
+                continue
+            for neighbor, link_cost in links.items():
+                total = reached + link_cost
+                known = cost.get(neighbor)
+                if known is None or total < known:
+                    cost[neighbor] = total
+                    previous[neighbor] = router
+                    waiting = levels.get(total)
+                    if waiting is None:
+                        levels[total] = [neighbor]
+                        heappush(ahead, total)
+                    else:
+                        waiting.append(neighbor)
+    return Tree(root, order, previous, cost)
+
+
+def next_hops(tree: Tree) -> dict[str, str]:
+    """Return the first router on the path to each router of the tree but its root."""
+    first: dict[str, str] = {}
+    previous = tree.previous
+    root = tree.root
+    for router in tree.order[1:]:
+        before = previous[router]
+        first[router] = router if before == root else first[before]
+    return first
+
+
+def radius(tree: Tree) -> int:
+    """Return the number of links on the longest path of the tree."""
+    hops = {tree.root: 0}
+    previous = tree.previous
+    longest = 0
+    for router in tree.order[1:]:
+        count = hops[previous[router]] + 1
+        hops[router] = count
+        if count > longest:
+            longest = count
+    return longest
+
+
+def behind(tree: Tree, router: str) -> set[str]:
+    """Return the routers whose path leads over `router`, without itself: for them it has the root as valid origin."""
+    found: set[str] = set()
+    if router not in tree.cost:
+        return found
+    if router == tree.root:
+        found.update(tree.order[1:])
+        return found
+    previous = tree.previous
+    for candidate in tree.order[tree.order.index(router) + 1 :]:
+        before = previous[candidate]
+        if before == router or before in found:
+            found.add(candidate)
+    return found
+
+
+def usable_links(states: Graph, own_id: str) -> Graph:
+    """Return the links that paths may take, of what the routers say of their own: `states` by router.
+
+    A link counts when both ends name it, so that one update is enough to take it away; a router whose state is not
+    known yet cannot contradict, and gets a stand-in for its state as the peers make it: a way back to the first that
+    names it. What the router `own_id` says of its own links is certain.
+    """
+    graph: Graph = {}
+    stand_ins: dict[str, str] = {}
+    for router, peers in states.items():
+        links: dict[str, int] = {}
+        for peer, link_cost in peers.items():
+            answer = states.get(peer)
+            if answer is None:
+                links[peer] = link_cost
+                first = stand_ins.get(peer)
+                if first is None or router < first:
+                    stand_ins[peer] = router
+            elif router in answer or router == own_id:
+                links[peer] = link_cost
+        graph[router] = links
+    for router, first in stand_ins.items():
+        graph[router] = {first: 1}
+    return graph
