@@ -181,6 +181,8 @@ def no_destination(address: Address, delivery: Delivery) -> None:
         origin.left(delivery)
     if not address.starved:
         address.starved = True
+        if address.remote is not None:
+            address.remote.router.starved[address] = None
         for incoming in address.incoming:
             incoming.starve()
 

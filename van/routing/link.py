@@ -421,7 +421,7 @@ class OutgoingLink(DeliverySource):
         drop_payload(delivery)
 
     def left(self, delivery: Delivery) -> None:
-        self.dropped(delivery)
+        self.outstanding -= 1
         origin = delivery.origin
         if origin is not None:
             origin.left(delivery)

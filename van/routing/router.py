@@ -122,6 +122,8 @@ class Router(LinkStateOwner):
         # Other routers.
         self.neighbors: dict[int, Neighbor] = {}
         self.routes_version = 0
+        # Addresses that live elsewhere, and to which there was no way when somebody sent to them.
+        self.starved: dict[Address, None] = {}
         self.max_hops = LEAST_MAX_HOPS
         self.annotations: dict[bytes, Annotations] = {}
         self.own_octets = Holder()
@@ -169,6 +171,9 @@ class Router(LinkStateOwner):
 
     def _treatment(self, key: str, hint: Distribution | None) -> tuple[Distribution, int | None]:
         if key[0] == "M":
+            if key.startswith("M$"):
+                # The router's own nodes, in every router: no configuration makes them anything else.
+                return Distribution.CLOSEST, None
             config = self.patterns.match(strip_address(key[1:]))
             if config is not None:
                 return config.distribution, config.priority
@@ -371,6 +376,9 @@ class Router(LinkStateOwner):
             reached = engine.nodes.get(key[1:])
             if reached is None or not reached.reachable:
                 self._gone_from(key, key[1:])
+        for address in [address for address in self.starved if address.reachable()]:
+            del self.starved[address]
+            address.found()
 
     def addresses_changed(self, router_id: str, added: list[MobileAddress], removed: list[str]) -> None:
         """A router that can be reached has receivers for addresses, or has them no more."""
@@ -403,6 +411,8 @@ class Router(LinkStateOwner):
         address = self.addresses.get(key)
         if address is not None and address.remote is not None:
             address.remote.remove(router_id)
+            if not address.remote.routers:
+                self.starved.pop(address, None)
             self.release(address)
 
     def advertise(self, address: Address) -> None:

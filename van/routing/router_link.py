@@ -205,6 +205,12 @@ class RouterOutgoingLink(OutgoingLink):
         if origin is not None:
             origin.outcome(delivery, state, True)
 
+    def left(self, delivery: Delivery) -> None:
+        self.dropped(delivery)
+        origin = delivery.origin
+        if origin is not None:
+            origin.left(delivery)
+
     def dropped(self, delivery: Delivery) -> None:
         self.outstanding -= 1
         via = delivery.via
@@ -219,7 +225,7 @@ class RouterOutgoingLink(OutgoingLink):
         super().lost()
         for delivery in undelivered:
             via = delivery.via
-            if via is None or delivery.chunks is not None or isinstance(delivery.origin, Collector):
+            if via is None or delivery.more or isinstance(delivery.origin, Collector):
                 self.give_up(delivery, RELEASED)
             else:
                 self.dropped(delivery)
@@ -311,13 +317,13 @@ class Hop:
 
     def again(self, delivery: Delivery) -> None:
         """A delivery was not sent, and its link is gone: have it take another way."""
-        payload = delivery.payload
-        try:
-            end = section_end(payload)
-        except DecodeError:
-            end = 0
-        delivery.payload = payload[end:]
-        delivery.holder.held -= end
+        chunks = delivery.chunks
+        if chunks is not None:
+            size = len(chunks.popleft())
+        else:
+            size = section_end(delivery.payload)
+            delivery.payload = delivery.payload[size:]
+        delivery.holder.held -= size
         origin = delivery.origin
         if isinstance(origin, UnsettledOutside):
             delivery = origin.original()
