@@ -249,11 +249,11 @@ class InterRouterAdaptor(AmqpAdaptor):
             capabilities = terminus.capabilities or ()
             if DATA_LINK in capabilities:
                 return DATA_LINK
-            if self.role == INTER_ROUTER_DATA:
-                if isinstance(terminus, Target) and not terminus.address and not terminus.dynamic:
-                    return ""
-            elif CONTROL_LINK in capabilities:
-                return CONTROL_LINK
+            if self.role == INTER_ROUTER:
+                if CONTROL_LINK in capabilities:
+                    return CONTROL_LINK
+            elif isinstance(terminus, Target) and not (terminus.address or terminus.dynamic or capabilities):
+                return ""
         raise _wrong_role()
 
     def _new_control(self, link: Link) -> Neighbor:

@@ -225,6 +225,9 @@ class Router(LinkStateOwner):
             self.advertise(link.address)
         elif isinstance(link, ControlReceiver):
             link.credit(link.capacity)
+            if link.neighbor.control_out is not None:
+                # It may have had its credit before.
+                link.neighbor.control_out.credit_changed(link.neighbor.control_out.link)
         elif isinstance(link, ControlSender):
             link.credit_changed(link.link)
         elif link.anonymous or link.address.reachable():
@@ -243,7 +246,7 @@ class Router(LinkStateOwner):
                 self.advertise(address)
             self.release(address)
 
-    def session_lost(self, session: Session, links: Iterable[IncomingLink | OutgoingLink]) -> None:
+    def session_lost(self, session: Session, links: Iterable[LinkOwner]) -> None:
         """All these links of a session will be detached: what is unsettled is looked at once, not for each link."""
         for link in links:
             if isinstance(link, IncomingLink):
