@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 
 from tests.chaos.endpoint import Log
 from van.amqp.connection import Connection
@@ -37,6 +38,8 @@ PATIENCE = 20.0
 QUIET = 2.0
 # How often the sender makes messages, in seconds.
 TURN = 0.005
+# What was not taken is sent again a little later: an address that nobody has now is not asked for all the time.
+RESEND_SECONDS = 0.01
 BODY = 90
 # A data section of 90 octets.
 SECTION = bytes((0x00, 0x53, 0x75, 0xA0, BODY))
@@ -54,7 +57,8 @@ class Sender(DeliverySource, DeliveryOrigin):
         self.log = log
         self.rate = rate
         self.next = 0
-        self.again: list[tuple[int, int]] = []
+        # Message, attempt, and when it may be sent again.
+        self.again: deque[tuple[int, int, float]] = deque()
         self.under_way: dict[Delivery, tuple[int, int]] = {}
         self.since = time.monotonic()
         self.holder = Holder()
@@ -72,11 +76,12 @@ class Sender(DeliverySource, DeliveryOrigin):
     def work(self) -> None:
         """Make what is due by now."""
         assert self.link is not None
-        for number, attempt in self.again:
+        now = time.monotonic()
+        while self.again and self.again[0][2] <= now:
+            number, attempt, _ = self.again.popleft()
             self._queue(number, attempt)
-        self.again.clear()
         if not self.ending:
-            due = int((time.monotonic() - self.since) * self.rate)
+            due = int((now - self.since) * self.rate)
             while self.next < due and len(self.undelivered) < WAITING:
                 self._queue(self.next, 0)
                 self.next += 1
@@ -105,9 +110,10 @@ class Sender(DeliverySource, DeliveryOrigin):
     def _told(self, delivery: Delivery, state: object) -> None:
         number, attempt = self.under_way.pop(delivery)
         outcome = type(state).__name__.lower()
-        self.log.lines.append(f"{outcome} {number} {attempt} {time.monotonic():.6f}")
+        now = time.monotonic()
+        self.log.lines.append(f"{outcome} {number} {attempt} {now:.6f}")
         if outcome in {"released", "modified"}:
-            self.again.append((number, attempt + 1))
+            self.again.append((number, attempt + 1, now + RESEND_SECONDS))
 
     def left(self, delivery: Delivery) -> None:
         raise AssertionError("nothing is sent settled")
@@ -118,7 +124,7 @@ class Sender(DeliverySource, DeliveryOrigin):
         waiting = set(self.undelivered)
         for delivery, (number, attempt) in list(self.under_way.items()):
             if delivery in waiting:
-                self.again.append((number, attempt))
+                self.again.append((number, attempt, now))
             else:
                 self.log.lines.append(f"doubt {number} {attempt} {now:.6f}")
         self.undelivered.clear()
