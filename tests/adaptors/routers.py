@@ -170,6 +170,12 @@ class Routers:
         self.run()
         return line
 
+    def between(self, one: RouterNode, other: RouterNode) -> Line:
+        """The connection of two routers."""
+        ends = {one.router, other.router}
+        (line,) = [line for line in self.lines if {line.calling.router, line.accepting.router} == ends]
+        return line
+
     def run(self) -> None:
         moving = True
         while moving:
@@ -184,6 +190,7 @@ class Routers:
 
     def advance(self, seconds: float) -> None:
         """Let time pass for routers and their connections."""
+        self.run()
         end = self.now + seconds
         while True:
             adaptors = [adaptor for line in self.lines for adaptor in (line.calling, line.accepting)]

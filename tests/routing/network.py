@@ -28,7 +28,7 @@ from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.address import AddressConfig, Distribution
 from van.routing.budget import DEFAULT_MEMORY_LIMIT, ByteBudget
-from van.routing.link import IncomingLink
+from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.router import Router
 
 WIRE_CAPACITY = 65536
@@ -542,7 +542,7 @@ class Network:
                 if isinstance(owner, IncomingLink):
                     held_back = owner.owed + owner.link.link_credit
                     assert held_back == owner.capacity, (client.name, owner.owed, owner.link.link_credit)
-                else:
+                elif isinstance(owner, OutgoingLink):
                     assert owner.outstanding == 0, (client.name, owner.outstanding)
                     assert owner.streaming == 0, (client.name, owner.streaming)
                     assert not owner.undelivered
