@@ -10,7 +10,7 @@ from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Begin, Detach, Flow, Open, Transfer
 from van.amqp.sasl import AnonymousClient, SaslClient, SaslServer, anonymous
-from van.amqp.terminus import Source, Target
+from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.link_state.messages import ControlMessage
 from van.routing.neighbor import ControlReceiver, ControlSender
 from van.routing.router_link import RouterIncomingLink, RouterOutgoingLink
@@ -222,6 +222,8 @@ def test_links_of_applications_are_refused(control_first: bool) -> None:
         assert detached(said) == ["qd:connection-role"]
         (answer,) = [frame.body for frame in said if isinstance(frame.body, Attach)]
         assert answer.source is None
+    transactions = Attach(name="t", handle=10, role=False, target=Coordinator(), initial_delivery_count=0)
+    assert detached(peer.send(transactions, Detach(handle=10, closed=True))) == ["qd:connection-role"]
     said = peer.send(Attach(name="s", handle=10, role=False, target=Target(address="q"), initial_delivery_count=0))
     (refusal,) = [frame.body for frame in said if isinstance(frame.body, Detach)]
     assert condition(refusal) == "qd:connection-role"

@@ -106,6 +106,15 @@ def test_a_peer_that_leaves_no_channel_at_all_has_no_streams() -> None:
     assert line.calling.streams.open_stream() is None
 
 
+def test_a_peer_that_leaves_no_handle_has_no_more_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inter_router, "MAX_STREAM_SESSIONS", 1)
+    peer = RouterPeer(Routers().router("A"))
+    assert peer.adaptor.streams.open_stream() is not None
+    peer.send(begin(remote_channel=0, handle_max=0))
+    assert peer.adaptor.streams.open_stream() is None
+    assert len(neighbor_of(peer.adaptor).stream_links) == 1
+
+
 def test_there_is_a_limit() -> None:
     network = Routers()
     a, b = network.router("A"), network.router("B")
@@ -191,6 +200,8 @@ def test_the_recorded_data_connection_is_taken_before_its_control_connection(oct
 
 def test_a_data_connection_that_comes_later_belongs_to_the_neighbour() -> None:
     node = Routers().router("A")
+    another = node.accept()
+    another.receive_data(AMQP_HEADER + encode_frame(0, open_(container_id="C").encode()), 0.0)
     control = RouterPeer(node)
     adaptor = node.accept()
     opening = open_(container_id="B", properties={**DATA, "qd.annotations-version": Int(2)})

@@ -85,7 +85,7 @@ class InterRouterAdaptor(AmqpAdaptor):
         self.peer: PeerOpen | None = None
         self.neighbor: Neighbor | None = None
         self.streams = StreamLinks(self)
-        self._refusal_condition = ""
+        self._refusal_condition = ErrorCondition.NOT_ALLOWED
         # The two links for the routers' own messages.
         self._control: list[Link] = []
         # Links opened before the peer's Open, with their priority (-1: control): what they become depends on it.
@@ -180,8 +180,8 @@ class InterRouterAdaptor(AmqpAdaptor):
         then. Who was connected to refuses the peer's links and keeps the connection: so the reason is there to see, and
         a peer that would come back every two seconds does not.
         """
-        dialect = peer.dialect is Dialect.DISPATCH and peer.router_id != self.router.id
-        self._refusal_condition = ErrorCondition.NOT_IMPLEMENTED if dialect else ErrorCondition.NOT_ALLOWED
+        if peer.dialect is Dialect.DISPATCH and peer.router_id != self.router.id:
+            self._refusal_condition = ErrorCondition.NOT_IMPLEMENTED
         self.log("warning", "no neighbour", router=self.router.id, peer_router=peer.router_id, reason=self.refusal)
         if not self.connection.accepting:
             self.close(self._refusal_condition, self.refusal)
@@ -434,8 +434,7 @@ class StreamLinks(StreamOpener):
         """A link of the connection is no more."""
         if link in self._links:
             self._links.discard(link)
-            if link.session in self._sessions:
-                self._sessions[link.session] -= 1
+            self._sessions[link.session] -= 1
 
     def session_over(self, session: Session) -> None:
         """A session of the connection is no more."""
@@ -456,8 +455,7 @@ def _own_attach(capability: str) -> Attach:
 def _refused(link: Link) -> bool:
     """Whether the peer's answer has no terminus of its own: it refuses the link, and detaches it next (2.6.3)."""
     remote = link.remote
-    if remote is None:
-        return False
+    assert remote is not None
     return (remote.source if isinstance(link, ReceiverLink) else remote.target) is None
 
 
