@@ -26,6 +26,8 @@ from van.cli.request import request as request_replies
 from van.cli.send import send as send_messages
 from van.cli.send import wants_stdin
 from van.cli.session import Patience, connected, limit, run_command
+from van.cli.status import View
+from van.cli.status import status as show_status
 from van.router import exit_codes
 
 EPILOGUE = """\
@@ -249,6 +251,60 @@ def ping(
                 interval=interval,
                 seconds=seconds,
                 as_json=output == "json",
+            )
+
+    return run_command(command)
+
+
+@app.command
+def status(
+    view: View = "general",
+    /,
+    *,
+    router: str | None = None,
+    edge_router: str | None = None,
+    watch: Flag = False,
+    interval: float = 2.0,
+    timeout: float = DEFAULT_TIMEOUT,
+    output: Output = "text",
+    connection: ConnectionOptions = NO_CONNECTION_OPTIONS,
+) -> int:
+    """Show what a router says about itself.
+
+    Parameters
+    ----------
+    view
+        What to show.
+    router
+        Ask this router of the network, by its id, through the one that we connect to.
+    edge_router
+        The same for an edge router.
+    watch
+        Again and again, until stopped.
+    interval
+        Seconds between two.
+    timeout
+        Seconds to wait for the connection, and for each answer; 0: for ever.
+    output
+        json: one line with all attributes of the entities, as the router names them.
+    """
+
+    async def command() -> int:
+        if router is not None and edge_router is not None:
+            raise UsageError("--router or --edge-router, not both")
+        if interval <= 0:
+            raise UsageError("--interval has to be more than 0")
+        seconds = limit(timeout)
+        assert seconds is not None
+        async with connected(connection, seconds) as opened:
+            return await show_status(
+                opened,
+                view,
+                router=router,
+                edge_router=edge_router,
+                seconds=seconds,
+                as_json=output == "json",
+                interval=interval if watch else None,
             )
 
     return run_command(command)

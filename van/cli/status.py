@@ -1,0 +1,108 @@
+"""`van status`: what a router says about itself, any router of the network, as tables or as JSON."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import trio
+
+from van.cli.output import json_line, plain, write
+from van.cli.status_query import ManagementClient, Row, management_address, no_management
+from van.cli.status_tables import ADDRESSES, CONNECTIONS, LINKS, NODES, Column, general
+from van.client import Connection, LinkRefusedError
+from van.router import exit_codes
+
+View: TypeAlias = Literal["general", "connections", "links", "addresses", "nodes"]
+
+TABLES: Final[dict[str, tuple[str, Sequence[Column], str]]] = {
+    "connections": ("connection", CONNECTIONS, "no connections"),
+    "links": ("router.link", LINKS, "no links"),
+    "addresses": ("router.address", ADDRESSES, "no addresses"),
+    "nodes": ("router.node", NODES, "this router knows no others: only those of mode interior do"),
+}
+"""For each view: the entities, the columns, and what to say when there are none."""
+
+WIDE: Final = 10_000
+"""Columns of a pipe or file: lines are not cut there."""
+
+
+async def status(
+    connection: Connection,
+    view: View,
+    *,
+    router: str | None,
+    edge_router: str | None,
+    seconds: float,
+    as_json: bool,
+    interval: float | None,
+) -> int:
+    """Ask for a view and write it; every `interval` seconds, or once with None. Returns the exit code."""
+    address = management_address(router, edge_router)
+    try:
+        async with connection.requester(address) as requester:
+            client = ManagementClient(requester, address, seconds)
+            while True:
+                octets = await (_general(client, as_json) if view == "general" else _table(client, view, as_json))
+                if interval is None:
+                    await write(octets)
+                    return exit_codes.OK
+                await write(_on_a_clean_screen(octets, as_json))
+                await trio.sleep(interval)
+    except LinkRefusedError as error:
+        raise no_management(error, address) from error
+
+
+async def _general(client: ManagementClient, as_json: bool) -> bytes:
+    routers = await client.query("router")
+    metrics = await client.query("routerMetrics")
+    listeners = await client.query("listener")
+    connectors = await client.query("connector")
+    router = routers[0] if routers else {}
+    totals = metrics[0] if metrics else {}
+    if as_json:
+        value = {"router": router, "metrics": totals, "listeners": listeners, "connectors": connectors}
+        return json_line(plain(value))
+    return _rendered(("", ""), general(router, totals, listeners, connectors), (False, False))
+
+
+async def _table(client: ManagementClient, view: View, as_json: bool) -> bytes:
+    entity_type, columns, nothing = TABLES[view]
+    rows: list[Row] = await client.query(entity_type)
+    if as_json:
+        return json_line(plain(rows))
+    if not rows:
+        return f"{nothing}\n".encode()
+    cells = [tuple(column.cell(row) for column in columns) for row in rows]
+    return _rendered([column.heading for column in columns], cells, [column.number for column in columns])
+
+
+def _rendered(headings: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> bytes:
+    """A table, in colour where that is wanted and possible; lines are cut at the width of a terminal only."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="bold", padding=(0, 2, 0, 0))
+    for heading, number in zip(headings, numbers, strict=True):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not terminal, overflow="fold")
+    for row in cells:
+        # Not strings: what peers call themselves may look like rich's markup.
+        table.add_row(*map(Text, map(_visible, row)))
+    buffer = io.StringIO()
+    options = {} if terminal else {"width": WIDE}
+    Console(file=buffer, force_terminal=terminal, highlight=False, **options).print(table)  # type: ignore[arg-type]
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+
+def _visible(text: str) -> str:
+    """Control characters, which a peer may have in its names, as escapes: they would reach the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _on_a_clean_screen(octets: bytes, as_json: bool) -> bytes:
+    return octets if as_json or not sys.stdout.isatty() else b"\x1b[H\x1b[2J" + octets
