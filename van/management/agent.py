@@ -16,7 +16,7 @@ import attrs
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
-from van.amqp.delivery_state import ACCEPTED, Rejected
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import DecodeError
 from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED, ReceiverLink
 from van.amqp.message import Message
@@ -36,8 +36,10 @@ LOCAL_MANAGEMENT: Final = "_local/$management"
 
 # Requests that are taken at a time from each of the two addresses; others wait where senders' credit bounds them.
 MAX_REQUESTS: Final = 50
-# Replies that wait for one receiver; those beyond it are dropped.
-MAX_WAITING: Final = 50
+# Replies that wait for one receiver; its requests beyond that are released, so that it may ask again.
+MAX_WAITING: Final = 100
+# Replies that may wait for all receivers together.
+MAX_REPLIES: Final = 10_000
 # No request of today needs more, in octets; larger ones are rejected with amqp:link:message-size-exceeded.
 MAX_REQUEST_SIZE: Final = 1024 * 1024
 # What is done before others have their turn, counted in rows: one to two milliseconds.
@@ -87,7 +89,7 @@ class ManagementAgent:
         self.connection = Connection(
             f"{router.id}/{MANAGEMENT}", accepting=False, max_frame_size=FRAME_SIZE, now=router.now
         )
-        settings = ConnectionSettings(max_frame_size=FRAME_SIZE, idle_timeout=0.0)
+        settings = ConnectionSettings(max_frame_size=FRAME_SIZE, idle_timeout=0.0, link_capacity=MAX_REPLIES)
         self.adaptor = AmqpAdaptor(router, settings, now=router.now)
         self.adaptor.on_wake = self._on_wake
         self.connection.open()
@@ -172,7 +174,7 @@ class ManagementAgent:
             if reply is None or reply.done:
                 self._asked.popleft()
                 self._settle(asked, ACCEPTED)
-                if reply is not None and not self._has_enough(reply.reply_to):
+                if reply is not None:
                     self._send(reply.encode())
         self._move()
         self._told = bool(self._asked)
@@ -204,6 +206,9 @@ class ManagementAgent:
         reply_to, correlation_id = reply_address(message)
         if not reply_to:
             return None
+        if self._has_enough(reply_to):
+            self._settle(asked, RELEASED)
+            return None
         reply = Reply(reply_to, correlation_id)
         asked.reply = reply
         try:
@@ -224,7 +229,7 @@ class ManagementAgent:
             asked.link.grant(1)
 
     def _has_enough(self, reply_to: str) -> bool:
-        """Whether so many replies wait for whoever receives there that one more is dropped, for the sake of others.
+        """Whether so many replies wait for whoever receives there that there is no room for one more.
 
         The replies to all share the credit of one link; who asks and takes no answers may not use it up.
         """

@@ -91,12 +91,11 @@ class QueryReply(Reply):
 
     def step(self, rows: int) -> int:
         done = 0
-        while not self._prepared:
+        while not self._prepared and done < rows:
             if next(self._preparing, self) is self:
                 self._prepared = True
-            done += PREPARING
-            if done >= rows:
-                return done
+            else:
+                done += PREPARING
         while done < rows:
             found = next(self._rows, None)
             if found is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
-from van.amqp.codec import EncodeError, close_list, encode_string, encode_uint, encode_ulong, encode_value
+from van.amqp.codec import EncodeError, close_list, encode_at, encode_string, encode_uint, encode_ulong, encode_value
 from van.amqp.types import Int
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ NODE_TYPE: Final = "org.amqp.management"
 ENTITY: Final = "entity"
 CONFIGURATION: Final = "configurationEntity"
 OPERATIONAL: Final = "operationalEntity"
+
+# How deep the values of rows stand in the answer to a QUERY: in a section, a map, a list of rows, a row.
+DEPTH: Final = 4
 
 Row = TypeVar("Row")
 
@@ -89,8 +92,8 @@ _ENCODERS: Final[dict[Kind, Callable[..., None]]] = {
     Kind.UINT: lambda value, out: encode_uint(value, out, 0),
     Kind.INT: _encode_int,
     Kind.LONG: encode_value,
-    Kind.LIST: encode_value,
-    Kind.MAP: encode_value,
+    Kind.LIST: lambda value, out: encode_at(value, out, DEPTH),
+    Kind.MAP: lambda value, out: encode_at(value, out, DEPTH),
 }
 
 
