@@ -476,12 +476,10 @@ class AmqpAdaptor(Adaptor):
         owner = self.links.pop(link, None)
         if owner is None:
             return
-        count = link.delivery_count - (link.local.initial_delivery_count or 0 if link.local is not None else 0)
         if isinstance(link, ReceiverLink):
-            initial = link.remote.initial_delivery_count or 0 if link.remote is not None else 0
-            self.deliveries_in += (link.delivery_count - initial) & 0xFFFFFFFF
+            self.deliveries_in += link.deliveries()
         else:
-            self.deliveries_out += count & 0xFFFFFFFF
+            self.deliveries_out += link.deliveries()
         self.router.detached(owner)
 
     def _fail_session(self, session: Session, error: AmqpSessionError) -> None:

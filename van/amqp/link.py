@@ -55,7 +55,8 @@ class Link:
 
     `local_attached` and `remote_attached` tell which Attach has been written and received; `detach_sent` and
     `detach_received` the same of Detach. `remote` is the peer's Attach. `failure` is the peer's error for which the
-    link is detached from here, `flow_pending` says that a Flow waits to be written.
+    link is detached from here, `flow_pending` says that a Flow waits to be written. `drained` counts credit that was
+    given up, which moves delivery-count on as deliveries do.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Link:
         "detach_received",
         "detach_sent",
         "drain",
+        "drained",
         "failure",
         "flow_pending",
         "handle",
@@ -93,6 +95,7 @@ class Link:
         self.delivery_count = 0
         self.link_credit = 0
         self.drain = False
+        self.drained = 0
         self.failure: AmqpError | None = None
         self.flow_pending = False
         self.snd_settle_mode = SND_MIXED
@@ -103,6 +106,12 @@ class Link:
     def active(self) -> bool:
         """Both sides have attached and neither has detached."""
         return self.local_attached and self.remote_attached and not self.detach_sent and not self.detach_received
+
+    def deliveries(self) -> int:
+        """How many deliveries were begun on this link."""
+        attach = self.local if self.role == ROLE_SENDER else self.remote
+        initial = (attach.initial_delivery_count or 0) if attach is not None else 0
+        return (self.delivery_count - initial - self.drained) & MASK
 
     def attach(self, attach: Attach) -> None:
         """Write our Attach: the first, or the answer to the peer's. Name, handle and role are filled in here.
@@ -230,6 +239,7 @@ class ReceiverLink(Link):
                 self.delivery_count = delivery_count
                 returned = min(advanced, self.link_credit)
                 self.link_credit -= returned
+                self.drained += advanced
         if available >= 0:
             self.available = available
         if drain and self.link_credit == 0:
@@ -496,6 +506,7 @@ class SenderLink(Link):
         if self.drain and credit > 0 and not undelivered:
             # 2.6.7: nothing more to send, so the credit that is left is given up.
             self.delivery_count = serial_add(self.delivery_count, credit)
+            self.drained += credit
             self.link_credit = 0
             self.announce()
         return written

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from van.amqp.link import SND_SETTLED, Link, SenderLink
-from van.amqp.serial import MASK
 from van.amqp.types import ULong
 from van.routing.address import Address
 from van.routing.link import IncomingLink, OutgoingLink
@@ -25,13 +24,6 @@ Owner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
 ROUTER_ROLES: Final = frozenset({"inter-router", "inter-router-data"})
 # Control links carry settled messages only, before all others; the deployed routers show them with this priority.
 CONTROL_PRIORITY: Final = 9
-
-
-def deliveries(link: Link) -> int:
-    """How many deliveries have gone over a link: delivery-count since the beginning (2.6.7), modulo 2**32."""
-    attach = link.local if isinstance(link, SenderLink) else link.remote
-    initial = (attach.initial_delivery_count or 0) if attach is not None else 0
-    return (link.delivery_count - initial) & MASK
 
 
 def undelivered(owner: Owner) -> int:
@@ -53,7 +45,7 @@ def unsettled(owner: Owner) -> int:
 def presettled(owner: Owner) -> int:
     """How many deliveries came settled, or went so: all, on links that carry only such."""
     settled = owner.link.snd_settle_mode == SND_SETTLED or isinstance(owner, (ControlReceiver, ControlSender))
-    return deliveries(owner.link) if settled else 0
+    return owner.link.deliveries() if settled else 0
 
 
 def rejected(owner: Owner) -> int:
@@ -74,7 +66,7 @@ def modified(owner: Owner) -> int:
 def accepted(owner: Owner) -> int:
     """How many deliveries were accepted: all that have an outcome, and none of the others."""
     others = presettled(owner) + unsettled(owner) + rejected(owner) + released(owner) + modified(owner)
-    return max(0, deliveries(owner.link) - others)
+    return max(0, owner.link.deliveries() - others)
 
 
 def capacity(owner: Owner) -> int | None:
@@ -116,17 +108,17 @@ def remote_hosts(address: Address) -> list[str]:
 
 def ingress(address: Address) -> int:
     """How many deliveries applications here have sent to an address, on links that are there."""
-    return sum(deliveries(link.link) for link in address.incoming)
+    return sum(link.link.deliveries() for link in address.incoming)
 
 
 def egress(view: View, address: Address) -> int:
     """How many deliveries of an address have gone to applications here, on links that are there."""
-    return sum(deliveries(link.link) for link in address.outgoing if link not in view.in_process)
+    return sum(link.link.deliveries() for link in address.outgoing if link not in view.in_process)
 
 
 def to_agents(view: View, address: Address) -> int:
     """How many deliveries of an address have gone to agents of the router."""
-    return sum(deliveries(link.link) for link in address.outgoing if link in view.in_process)
+    return sum(link.link.deliveries() for link in address.outgoing if link in view.in_process)
 
 
 def transit(address: Address) -> int:
@@ -167,16 +159,16 @@ def totals(view: View) -> Totals:
         for link, owner in adaptor.links.items():
             result.links += 1
             if isinstance(owner, (RouterIncomingLink, ControlReceiver, ControlSender, RouterOutgoingLink)):
-                result.transit += deliveries(link) if isinstance(owner, RouterIncomingLink) else 0
+                result.transit += link.deliveries() if isinstance(owner, RouterIncomingLink) else 0
             elif isinstance(owner, IncomingLink):
-                result.ingress += deliveries(link)
+                result.ingress += link.deliveries()
                 result.presettled += presettled(owner)
                 result.accepted += accepted(owner)
                 result.rejected += rejected(owner)
                 result.released += released(owner)
                 result.modified += modified(owner)
             else:
-                result.egress += deliveries(link)
+                result.egress += link.deliveries()
                 result.blocked += bool(owner.undelivered) and link.link_credit == 0
     result.connections["amqp"] = ULong(applications)
     return result

@@ -296,7 +296,7 @@ class RouterLink(EntityType[LinkRow]):
         uint("capacity", lambda view, row: counts.capacity(row.owner), "Credit of the link when it is idle."),
         ulong("undeliveredCount", lambda view, row: counts.undelivered(row.owner), "Deliveries that wait for credit."),
         ulong("unsettledCount", lambda view, row: counts.unsettled(row.owner), "Deliveries without an outcome."),
-        ulong("deliveryCount", lambda view, row: counts.deliveries(row.link), "Deliveries so far."),
+        ulong("deliveryCount", lambda view, row: row.link.deliveries(), "Deliveries so far."),
         string("connectionId", lambda view, row: str(row.adaptor.number), "Identity of its connection."),
         ulong("presettledCount", lambda view, row: counts.presettled(row.owner), "Of these, came in settled."),
         ulong("droppedPresettledCount", constant(0), "Not counted."),
