@@ -8,6 +8,7 @@ from typing import Any
 from tests.routing.network import Client, Network
 from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.message import AmqpValue, Body, Message, MessageId, Properties
+from van.amqp.terminus import Source
 from van.management.agent import MANAGEMENT, ManagementAgent
 from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
 
@@ -116,7 +117,9 @@ class Asker:
         self.replies = client.receiver(None, dynamic=True, credit=100)
         remote = self.replies.link.remote
         assert remote is not None
-        self.reply_to: str = remote.source.address
+        assert isinstance(remote.source, Source)
+        assert remote.source.address is not None
+        self.reply_to = remote.source.address
         self.sender = client.sender(address)
 
     def request(

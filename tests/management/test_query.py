@@ -129,7 +129,7 @@ def test_a_long_answer_is_made_in_slices_between_which_rows_may_come_and_go() ->
     for receiver in receivers:
         receiver.detach()
     network.run()
-    assert network.work() == 3
+    assert network.work() == 4
     (answer,) = asker.answers()
     assert len(answer.rows) == 353
     assert network.wanted == 1

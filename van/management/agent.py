@@ -43,7 +43,7 @@ MAX_REPLIES: Final = 10_000
 # No request of today needs more, in octets; larger ones are rejected with amqp:link:message-size-exceeded.
 MAX_REQUEST_SIZE: Final = 1024 * 1024
 # What is done before others have their turn, counted in rows: one to two milliseconds.
-SLICE: Final = 100
+SLICE: Final = 80
 # Taking a request in is as much work as so many rows.
 REQUEST_COST: Final = 4
 # Frames between agent and router. The router promises 16 of them before it knows that they will come.

@@ -16,14 +16,12 @@ from van.amqp.types import Int
 from van.management.entities import ABSTRACT_TYPES, BY_TYPE, ENTITY_TYPES, bases_of
 from van.management.requests import ManagementError, Request, Status, quoted
 from van.management.rows import other_nodes
-from van.management.schema import PREFIX, Attribute, EntityType, encode_row, string, unknown
+from van.management.schema import NULL_CODE, PREFIX, Attribute, Columns, EntityType, string, unknown
 from van.management.view import View
 from van.routing.address import AREA
 
 _RESULTS: Final = "results"
 _NAMES: Final = "attributeNames"
-# The constructor of null.
-_NULL_CODE: Final = 0x40
 # One piece of preparation (the paths of one router) takes as long as so many rows.
 PREPARING: Final = 50
 # The attributes of every entity.
@@ -102,7 +100,7 @@ class QueryReply(Reply):
                 self._finish()
                 break
             columns, row = found
-            encode_row(columns, self._view, row, len(self._names), self.body)
+            columns.encode(self._view, row, self.body)
             self._made += 1
             done += 1
         return done
@@ -120,8 +118,8 @@ class QueryReply(Reply):
 
 
 def _rows(
-    view: View, types: list[tuple[EntityType[object], list[Attribute[object]]]], offset: int, count: int | None
-) -> Iterator[tuple[list[Attribute[object]], object]]:
+    view: View, types: list[tuple[EntityType[object], Columns[object]]], offset: int, count: int | None
+) -> Iterator[tuple[Columns[object], object]]:
     """The rows of all types, one after the other: `count` of them behind the first `offset`."""
     if len(types) == 1:
         declared, columns = types[0]
@@ -142,12 +140,12 @@ def _rows(
 
 def _columns(
     types: list[EntityType[object]], asked: tuple[str, ...]
-) -> tuple[list[str], list[list[Attribute[object]]]]:
+) -> tuple[list[str], list[Columns[object]]]:
     """The names of the columns, and for each type the attributes that are in them."""
     if len(types) == 1:
         (declared,) = types
         if not asked:
-            return [attribute.name for attribute in declared.attributes], [list(declared.attributes)]
+            return [attribute.name for attribute in declared.attributes], [Columns(declared.attributes)]
         by_name = declared.by_name()
         columns = []
         for name in asked:
@@ -155,13 +153,13 @@ def _columns(
             if attribute is None and not declared.of_core:
                 raise ManagementError(Status.NOT_FOUND, f"No attribute {quoted(name)} in {declared.full_type}")
             columns.append(attribute if attribute is not None else declared.attributes[0])
-        return [attribute.name for attribute in columns], [columns]
+        return [attribute.name for attribute in columns], [Columns(columns)]
     known = {attribute.name: None for declared in types for attribute in declared.attributes}
     names = list(asked or known)
     for name in names:
         if name not in known:
             raise ManagementError(Status.NOT_FOUND, f"No entity has an attribute {quoted(name)}")
-    return names, [[declared.by_name().get(name, _NULL) for name in names] for declared in types]
+    return names, [Columns(declared.by_name().get(name, _NULL) for name in names) for declared in types]
 
 
 _NULL: Final[Attribute[object]] = string("", unknown, "What a type does not have.")
@@ -216,7 +214,7 @@ def _encode_entity(view: View, declared: EntityType[object], row: object) -> byt
         encode_value(attribute.name, body)
         value = len(body)
         attribute.encode(view, row, body)
-        if body[value] == _NULL_CODE and not declared.of_core:
+        if body[value] == NULL_CODE and not declared.of_core:
             del body[start:]
         else:
             count += 1

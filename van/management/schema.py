@@ -32,6 +32,8 @@ ENTITY: Final = "entity"
 CONFIGURATION: Final = "configurationEntity"
 OPERATIONAL: Final = "operationalEntity"
 
+# The constructor of null (1.6.1).
+NULL_CODE: Final = 0x40
 # How deep the values of rows stand in the answer to a QUERY: in a section, a map, a list of rows, a row.
 DEPTH: Final = 4
 
@@ -69,12 +71,55 @@ class Attribute(Generic[Row]):
         start = len(out)
         try:
             if value is None:
-                out.append(0x40)
+                out.append(NULL_CODE)
             else:
                 _ENCODERS[self.kind](value, out)
         except EncodeError:
             del out[start:]
-            out.append(0x40)
+            out.append(NULL_CODE)
+
+    def fixed(self) -> bytes | None:
+        """The octets of the value, where that is the same for every row; None where it is not."""
+        if self.read is unknown:
+            return bytes((NULL_CODE,))
+        if not isinstance(self.read, Constant):
+            return None
+        out = bytearray()
+        _ENCODERS[self.kind](self.read.value, out)
+        return bytes(out)
+
+
+class Columns(Generic[Row]):
+    """Attributes in the order in which rows are asked for."""
+
+    __slots__ = ("_attributes", "_steps")
+
+    def __init__(self, attributes: Iterable[Attribute[Row]]) -> None:
+        self._attributes = tuple(attributes)
+        self._steps = [(each.fixed(), each.read, _ENCODERS[each.kind]) for each in self._attributes]
+
+    def encode(self, view: View, row: Row, out: bytearray) -> None:
+        """Append the list of a row's values."""
+        if not self._steps:
+            out.append(0x45)
+            return
+        start = len(out)
+        try:
+            for fixed, read, encode in self._steps:
+                if fixed is not None:
+                    out += fixed
+                    continue
+                value = read(view, row)
+                if value is None:
+                    out.append(NULL_CODE)
+                else:
+                    encode(value, out)
+        except EncodeError:
+            # Seldom: then value by value, and null for the one that cannot be said.
+            del out[start:]
+            for attribute in self._attributes:
+                attribute.encode(view, row, out)
+        close_list(out, start, len(self._steps))
 
 
 def _encode_boolean(value: object, out: bytearray) -> None:
@@ -141,9 +186,22 @@ def unknown(view: View, row: object) -> None:
     """Read an attribute of the deployed routers that has no meaning here, or is not counted."""
 
 
+class Constant:
+    """Reads an attribute that is the same for every row."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __call__(self, view: View, row: object) -> object:
+        """Read it."""
+        return self.value
+
+
 def constant(value: object) -> Callable[[View, object], object]:
     """Read an attribute that is the same for every row."""
-    return lambda view, row: value
+    return Constant(value)
 
 
 class EntityType(Generic[Row]):
@@ -203,14 +261,3 @@ class EntityType(Generic[Row]):
     def by_name(self) -> dict[str, Attribute[Row]]:
         """The attributes by their names."""
         return {attribute.name: attribute for attribute in self.attributes}
-
-
-def encode_row(attributes: Iterable[Attribute[Row]], view: View, row: Row, count: int, out: bytearray) -> None:
-    """Append the list of a row's values, of which there are `count`."""
-    start = len(out)
-    for attribute in attributes:
-        attribute.encode(view, row, out)
-    if count:
-        close_list(out, start, count)
-    else:
-        out.append(0x45)
