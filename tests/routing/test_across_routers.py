@@ -391,6 +391,37 @@ class TestAPathDies:
         assert len(receiver.bodies) == 50
         assert all(each.state == ACCEPTED for each in sent)
 
+    def test_a_router_that_falls_silent_holds_nothing_back(self) -> None:
+        network, (a, b, c, d) = self.ring()
+        receiver = c.client().receiver("q", credit=1000)
+        network.advance(1.0)
+        sender = a.client().sender("q")
+        # What is sent now gets as far as B, which then says no more to anybody.
+        network.between(b, c).cut_off = True
+        in_doubt = [sender.send(b"in doubt") for _ in range(100)]
+        network.run()
+        network.between(a, b).cut_off = True
+        unsent = sender.send(b"unsent")
+        network.advance(2.5)
+        assert not any(each.settled for each in in_doubt), "it may be back any moment"
+        network.advance(1.0)
+        assert all(isinstance(each.state, Modified) and each.state.delivery_failed for each in in_doubt)
+        # Nobody had this one. Whether the other way is known there already is a matter of milliseconds.
+        assert unsent.state in (ACCEPTED, RELEASED)
+        new = [sender.send(b"new") for _ in range(250)]
+        network.run()
+        assert all(each.state == ACCEPTED for each in new)
+        # It comes back, and has given up as well, for it has heard nobody. It is used again.
+        network.between(b, c).cut_off = network.between(a, b).cut_off = False
+        network.advance(2.0)
+        assert receiver.bodies.count(b"in doubt") == 0
+        assert all(len(each.states) == 1 for each in in_doubt)
+        last = [sender.send(b"last") for _ in range(300)]
+        network.run()
+        assert all(each.state == ACCEPTED for each in last)
+        for node in (a, b, c, d):
+            assert all(session.held == 0 for session in node.router.budget.sessions)
+
     def test_what_was_not_sent_yet_takes_another_way(self) -> None:
         network, (a, b) = line("A", "B")
         c = network.router("C")

@@ -103,6 +103,12 @@ class Neighbor:
                 by_priority.append(best)
         self.by_priority = by_priority
 
+    def fell_silent(self) -> None:
+        """No HELLO has come for too long: what this neighbour has is in doubt, what waits for it takes another way."""
+        for link in [*self.data, *self.stream_links]:
+            if link is not None:
+                link.fell_silent()
+
     def stream_link(self) -> RouterOutgoingLink | None:
         """A link for a streaming delivery: an idle one, a new one, or else the one with the least to do."""
         links = self.stream_links

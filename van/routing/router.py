@@ -382,6 +382,11 @@ class Router(LinkStateOwner):
         for address in [address for address in self.starved if address.reachable()]:
             del self.starved[address]
             address.found()
+        # Behind the new ways: what was not sent to a silent neighbour yet is to take one of them.
+        for neighbor in list(self.neighbors.values()):
+            known = engine.neighbors.by_number.get(neighbor.number)
+            if known is not None and not known.established:
+                neighbor.fell_silent()
 
     def addresses_changed(self, router_id: str, added: list[MobileAddress], removed: list[str]) -> None:
         """A router that can be reached has receivers for addresses, or has them no more."""

@@ -24,7 +24,7 @@ from van.routing.dialect.annotations import (
     section_end,
 )
 from van.routing.forwarder import Collector, drop_payload, no_destination
-from van.routing.link import DEFAULT_PRIORITY, HIGHEST_PRIORITY, STREAM_THRESHOLD, IncomingLink, OutgoingLink
+from van.routing.link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, STREAM_THRESHOLD, IncomingLink, OutgoingLink
 
 if TYPE_CHECKING:
     from van.routing.address import Address
@@ -223,6 +223,27 @@ class RouterOutgoingLink(OutgoingLink):
         undelivered = list(self.undelivered)
         self.undelivered.clear()
         super().lost()
+        self._reroute(undelivered)
+
+    def fell_silent(self) -> None:
+        """The neighbour does not answer any more, but its connection is there: the same becomes of its deliveries.
+
+        It is told so, for the case that it comes back and has them.
+        """
+        undelivered = list(self.undelivered)
+        self.undelivered.clear()
+        link = self.link
+        current = link.current
+        if current is not None and not current.aborted:
+            link.abort_current()
+            self.give_up(current, FAILED)
+        for delivery in [delivery for delivery in link.session.unsettled_out.values() if delivery.sender is link]:
+            state = delivery.state if delivery.state is not None else FAILED
+            link.update(delivery, state, True)
+            self.give_up(delivery, state)
+        self._reroute(undelivered)
+
+    def _reroute(self, undelivered: list[Delivery]) -> None:
         for delivery in undelivered:
             via = delivery.via
             if via is None or delivery.more or isinstance(delivery.origin, Collector):
