@@ -11,6 +11,7 @@ from typing import Final
 
 from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, MobileAddress, Timers
 from van.routing.link_state.messages import ControlMessage
+from van.routing.link_state.spf import TreeCache
 from van.testing.network import End, Host, Station, VirtualNetwork
 
 BALANCED: Final = 3
@@ -102,6 +103,8 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
             seed, delay=delay, jitter=jitter, loss=loss, reconnect=reconnect, offset=offset, drift=drift
         )
         self.timers = timers
+        # A tree of shortest paths is the same for all, so it is computed once.
+        self.trees = TreeCache()
         self.whole_paths = whole_paths
         self.engine = engine
         self.control_messages = 0
@@ -161,7 +164,7 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
                 break
             number = station.engine.connection_of(destination)
             way = station.ends.get(number)
-            if way is None or len(passed) > MAX_HOPS:
+            if way is None or len(passed) > MAX_HOPS or f"0/{station.id}" in passed:
                 return
             passed.append(f"0/{station.id}")
             end = way.peer
@@ -263,6 +266,7 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
             sequence=sequence,
             timers=self.timers,
             now=now,
+            trees=self.trees,
         )
         for key, (treatment, in_links) in host.addresses.items():
             station.engine.advertise(key, treatment, in_links)

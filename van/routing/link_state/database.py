@@ -34,10 +34,12 @@ class Node:
         "asked",
         "cost",
         "digest",
+        "heard",
         "id",
         "instance",
         "last_seen",
         "last_topology_change",
+        "life_began",
         "link_state_sequence",
         "mobile_expected",
         "mobile_sequence",
@@ -55,6 +57,8 @@ class Node:
         self.id = router_id
         self.node_id = "0/" + router_id
         self.instance = 0
+        # When its present life was first heard of.
+        self.life_began = -inf
         self.protocol_version = 0
         self.reachable = False
         self.next_hop: str | None = None
@@ -70,6 +74,8 @@ class Node:
         self.advertised = 0
         self.last_seen = now
         self.last_topology_change = now
+        # Whether an advertisement of its present life has come.
+        self.heard = False
         # Whether the owner has been told the addresses.
         self.shown = False
         self.tasks: deque[Iterator[None]] = deque()

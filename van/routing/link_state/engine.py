@@ -26,8 +26,6 @@ from van.routing.link_state import mobile, spf
 from van.routing.link_state.database import LinkStateDatabase, Node
 from van.routing.link_state.messages import (
     AREA,
-    MOBILE_PROTOCOL_VERSION,
-    PROTOCOL_VERSION,
     Control,
     ControlMessage,
     Hello,
@@ -56,6 +54,11 @@ MAX_TARGETS = 1 << 15
 MAX_TOLD = 1024
 # Updates of one router that may wait for their slices; what comes then is asked for again.
 MAX_TASKS = 32
+# Changes of addresses wait so long, in seconds, behind the first news of a router's life. skrouterd takes them on
+# another thread than that news: what comes with it is undone by it, and is not asked for again.
+NEW_LIFE_SETTLES = 0.05
+# So many of them wait; those beyond are dropped, and asked for by whoever needs them.
+MAX_HELD = 1024
 # Link states that are passed on to a new neighbour in one go: about 2 ms.
 SYNC_SLICE = 64
 
@@ -78,10 +81,12 @@ class Timers:
     gather: the first change after quiet waits this long for those that come with it. own_hold: between two updates of
     our link state there is at least this. mobile_hold, mobile_interval: a change of our addresses waits this long for
     others, and between two updates there is at least this. ask_delay, ask_interval: what should come by itself is
-    asked for after the one, and asked again after the other.
+    asked for after the one, and asked again after the other. announce_patience: our first update of addresses waits
+    until the network is quiet, but not longer than this.
     """
 
     __slots__ = (
+        "announce_patience",
         "ask_delay",
         "ask_interval",
         "gather",
@@ -110,6 +115,7 @@ class Timers:
         mobile_interval: float = 0.25,
         ask_delay: float = 0.1,
         ask_interval: float = 1.0,
+        announce_patience: float = 1.0,
     ) -> None:
         self.hello_interval = hello_interval
         self.hello_max_age = hello_max_age
@@ -123,6 +129,7 @@ class Timers:
         self.mobile_interval = mobile_interval
         self.ask_delay = ask_delay
         self.ask_interval = ask_interval
+        self.announce_patience = announce_patience
 
 
 class LinkStateOwner:
@@ -149,9 +156,9 @@ class LinkStateEngine:
     """One router's part in the link state protocol.
 
     instance: the second in which it started. sequence: where its sequence numbers begin; a router that is started
-    again within the same second must begin with a higher one. `nodes` are all other routers, `version` is another
-    number whenever the paths are others, `radius` is how many links away the furthest router is. `duplicates` counts
-    copies of floods that went no further.
+    again within the same second must begin with a higher one. trees: shared by the engines of a simulation.
+    `nodes` are all other routers, `version` is another number whenever the paths are others, `radius` is how many links
+    away the furthest router is. `duplicates` counts copies of floods that went no further.
     """
 
     def __init__(
@@ -163,6 +170,7 @@ class LinkStateEngine:
         sequence: int = 0,
         timers: Timers | None = None,
         now: float = 0.0,
+        trees: spf.TreeCache | None = None,
     ) -> None:
         self.id = router_id
         self.owner = owner
@@ -188,6 +196,8 @@ class LinkStateEngine:
         self._origins: dict[str, set[str]] = {}
         self._branches: dict[str, list[Neighbor]] = {}
         self._computed_digest: object = None
+        self._trees = trees
+        self._graph_digest = 0
 
         # When what is to be done.
         self._hello_at = inf
@@ -201,6 +211,7 @@ class LinkStateEngine:
         self._announce_at = inf
         self._announced_at = -inf
         self._announce_from = -inf
+        self._announce_until = inf
         self._announce_wanted = False
         self._ask_at = inf
         self._asking: dict[str, Node] = {}
@@ -213,6 +224,7 @@ class LinkStateEngine:
         self._unsynced: dict[int, None] = {}
         self._busy: deque[Node] = deque()
         self._syncs: deque[Iterator[None]] = deque()
+        self._held: deque[tuple[float, ControlMessage, Control]] = deque()
 
     # -- what the owner says ---------------------------------------------------------------------------------------
 
@@ -222,12 +234,13 @@ class LinkStateEngine:
         if router_id == self.id:
             self._tell_once("critical", "duplicate_router_id", router_id, connection=neighbor)
             return
-        node = self.nodes.get(router_id)
-        if node is None or not node.reachable:
+        if not self._reaches(router_id):
             self._unsynced[neighbor] = None
         known = self.neighbors.up(neighbor, router_id, cost, now)
         if self._hello_at == inf:
             self._hello_at = now + self.timers.hello_interval
+        if self._advertised_at == -inf:
+            self._advertised_at = now
         self._greet(known, now)
         self.owner.log("info", "neighbor_up", router=router_id, connection=neighbor, cost=cost)
         self._peers_changed(now, now + self.timers.gather)
@@ -266,7 +279,7 @@ class LinkStateEngine:
 
     @property
     def mobile_sequence(self) -> int:
-        """The sequence number of our addresses as announced."""
+        """The sequence number of our addresses as announced; 0 while nothing was announced."""
         return self.own_addresses.sequence
 
     def connection_of(self, router_id: str) -> int | None:
@@ -285,7 +298,7 @@ class LinkStateEngine:
             return True
         behind = self._origins.get(origin)
         if behind is None:
-            behind = self._origins[origin] = spf.behind(spf.shortest_paths(self._graph, origin), self.id)
+            behind = self._origins[origin] = spf.behind(self._tree_of(origin), self.id)
         return destination in behind
 
     def valid_origins(self, destination: str) -> list[str]:
@@ -297,10 +310,12 @@ class LinkStateEngine:
     def handle_deadline(self, now: float) -> None:
         """Do what is due, at most about 2 ms of it; what is left is due at once again."""
         self._now = now
-        if self.neighbors.next_deadline() <= now:
-            for neighbor in self.neighbors.expire(now):
+        if self.neighbors.next_deadline <= now:
+            late = self.neighbors.expire(now)
+            for neighbor in late:
                 self.owner.log("warning", "neighbor_silent", router=neighbor.router_id, connection=neighbor.number)
-            self._lost(now)
+            if late:
+                self._lost(now)
         if self._hello_at <= now:
             self._hello_at += self.timers.hello_interval
             if self._hello_at <= now:
@@ -314,13 +329,12 @@ class LinkStateEngine:
         if self._ask_at <= now:
             self._ask(now)
         if self._announce_wanted:
-            self._announce_wanted = False
-            at = max(now + self.timers.mobile_hold, self._announced_at + self.timers.mobile_interval)
-            self._announce_at = min(self._announce_at, max(at, self._announce_from))
+            self._plan_announcement(now)
         if self._announce_at <= now:
             self._announce(now)
         if self._advertise_at <= now:
             self._advertise(now)
+        self._branch_held_on(now)
         if self.database.next_deadline() <= now:
             self._sweep(now)
         if self._busy:
@@ -336,7 +350,7 @@ class LinkStateEngine:
         if self._busy or self._syncs or self._announce_wanted:
             self._next = self._now
             return
-        at = self.neighbors.next_deadline()
+        at = self.neighbors.next_deadline
         if self._hello_at < at:
             at = self._hello_at
         if self._originate_at < at:
@@ -349,6 +363,8 @@ class LinkStateEngine:
             at = self._announce_at
         if self._advertise_at < at:
             at = self._advertise_at
+        if self._held and self._held[0][0] < at:
+            at = self._held[0][0]
         sweep_at = self.database.next_deadline()
         self._next = sweep_at if sweep_at < at else at
 
@@ -389,18 +405,42 @@ class LinkStateEngine:
         lists_us = self.id in hello.seen
         if self.neighbors.hello(neighbor, lists_us, now):
             self.owner.log("info", "neighbor_back", router=hello.id, connection=number)
-            if not node.reachable:
+            if not self._reaches(hello.id):
                 self._unsynced[number] = None
             self._peers_changed(now, now + self.timers.gather)
         if not lists_us and now - neighbor.greeted_at > self.timers.hello_interval / 4:
             self._greet(neighbor, now)
+        self._plan()
+
+    def _reaches(self, router_id: str) -> bool:
+        """Whether a router is in our part of the network already, as far as the link states say."""
+        node = self.nodes.get(router_id)
+        if node is None or not node.link_state_sequence:
+            return False
+        if node.reachable or self._compute_at == inf:
+            return node.reachable
+        found = set(self.neighbors.peers)
+        ahead = list(found)
+        while ahead:
+            reached = self.nodes.get(ahead.pop())
+            if reached is None:
+                continue
+            for peer in reached.peers:
+                if peer not in found:
+                    if peer == router_id:
+                        return True
+                    found.add(peer)
+                    ahead.append(peer)
+        return router_id in found
 
     def _peers_changed(self, now: float, at: float) -> None:
         """Our own link state is another: send it, and compute the paths with it."""
         self.last_topology_change = now
-        self._announce_from = max(self._announce_from, now + 2 * self.timers.gather)
-        self._originate_at = min(self._originate_at, max(at, self._originated_at + self.timers.own_hold))
+        self._announce_from = now + 2 * self.timers.gather
+        self._originate_at = min(self._originate_at, max(at, self._originated_at + self._scaled(self.timers.own_hold)))
         self._compute_soon(now)
+        if self.own_addresses.pending():
+            self._want_announcement()
 
     def _lost(self, now: float) -> None:
         """A neighbour is gone. Its end of the path is known best here, so the paths are computed at once."""
@@ -413,12 +453,11 @@ class LinkStateEngine:
     # -- our link state --------------------------------------------------------------------------------------------
 
     def _originate(self, now: float) -> None:
-        """Tell all what our neighbours are, then that we said it: who missed the one asks after the other."""
+        """Tell all what our neighbours are."""
         self._originate_at = inf
         self._originated_at = now
         self.link_state_sequence += 1
         self._flood(ALL_ROUTERS, self._link_state(ALL_ROUTERS))
-        self._advertise(now)
         for number in self._unsynced:
             neighbor = self.neighbors.by_number.get(number)
             if neighbor is not None and neighbor.established:
@@ -457,11 +496,15 @@ class LinkStateEngine:
         self._flood(ALL_ROUTERS, encode_control(advertisement, ALL_ROUTERS))
 
     def _advertise_soon(self, now: float) -> None:
-        """Send an RA when it is not taken for a copy of the last one."""
-        at = now
-        if self._advertised == (self.link_state_sequence, self.own_addresses.sequence):
-            at = max(now, self._advertised_at + 1.1 * DUPLICATE_WINDOW)
-        self._advertise_at = min(self._advertise_at, at)
+        """Send an RA as soon as it is not taken for a copy of the last one, and not too often."""
+        if not self.own_addresses.sequence:
+            # There is nothing yet that the link state did not say. Soon there is; if not, say so.
+            at = now + self.timers.announce_patience
+        elif self._advertised == (self.link_state_sequence, self.own_addresses.sequence):
+            at = self._advertised_at + 1.1 * DUPLICATE_WINDOW
+        else:
+            at = self._advertised_at + self._scaled(self.timers.own_hold)
+        self._advertise_at = min(self._advertise_at, max(now, at))
 
     def _flux(self, now: float) -> None:
         """The network changes: advertise more often for a while."""
@@ -488,9 +531,15 @@ class LinkStateEngine:
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
+    def _scaled(self, seconds: float) -> float:
+        """A hold that grows with the network: twice as long among a hundred routers, eleven times among a thousand.
+
+        What changes in a larger network changes more often, and costs more each time.
+        """
+        return seconds * (1 + len(self.nodes) * 0.01)
+
     def _compute_soon(self, now: float) -> None:
-        hold = self.timers.hold_down * (1 + len(self.nodes) * 0.01)
-        at = max(now + self.timers.gather, self._computed_at + hold)
+        at = max(now + self.timers.gather, self._computed_at + self._scaled(self.timers.hold_down))
         if at < self._compute_at:
             self._compute_at = at
 
@@ -512,6 +561,8 @@ class LinkStateEngine:
         self.radius = spf.radius(tree)
         self._origins.clear()
         self._branches.clear()
+        if self._trees is not None:
+            self._graph_digest = self._digest()
         self.version += 1
         hops = spf.next_hops(tree)
         appeared: list[Node] = []
@@ -550,21 +601,42 @@ class LinkStateEngine:
     def _appeared(self, node: Node, now: float) -> None:
         """There is a way to this router: what it has not told by itself soon is asked for."""
         node.asked = 0
-        delay = now + self.timers.ask_delay
+        delay = self._scaled(self.timers.ask_delay)
         if node.link_state_sequence == 0:
-            node.ask_link_state_at = delay
+            node.ask_link_state_at = now + delay
         if node.advertised > node.mobile_expected:
             node.ask_mobile_at = now
-        elif node.mobile_expected == 0 and node.advertised == 0:
-            node.ask_mobile_at = delay + 2 * self.timers.ask_delay
+        elif node.mobile_expected == 0 and not node.heard:
+            node.ask_mobile_at = now + 3 * delay
         self._asks(node)
+
+    def _tree_of(self, root: str) -> spf.Tree:
+        """The paths from another router, as that one sees them."""
+        if root == self.id:
+            return self._tree
+        if self._trees is None:
+            return spf.shortest_paths(self._graph, root)
+        return self._trees.find(self._graph_digest, self._graph, root)
+
+    def _digest(self) -> int:
+        """What tells this state of the network from others: all engines of the same component have the same."""
+        peers = self.neighbors.peers
+        digest = digest_of(self.id, peers)
+        for router_id in self._tree.order[1:]:
+            node = self.nodes.get(router_id)
+            if node is not None and node.link_state_sequence:
+                digest ^= node.digest
+                if router_id in peers and self.id not in node.peers:
+                    digest ^= hash((self.id, router_id))  # only here this link counts
+            else:
+                digest ^= hash(router_id)
+        return digest
 
     def _branches_of(self, origin: str) -> list[Neighbor]:
         """The neighbours to which what came into the network at `origin` goes on from here."""
         branches = self._branches.get(origin)
         if branches is None:
-            tree = self._tree if origin == self.id else spf.shortest_paths(self._graph, origin)
-            previous = tree.previous
+            previous = self._tree_of(origin).previous
             branches = [each for each in self.neighbors.flooded if previous.get(each.router_id) == self.id]
             self._branches[origin] = branches
         return branches
@@ -616,15 +688,36 @@ class LinkStateEngine:
     # -- addresses -------------------------------------------------------------------------------------------------
 
     def _want_announcement(self) -> None:
-        """Wake up at once: only then it is known what time it is."""
-        if self._announce_at == inf and not self._announce_wanted:
+        """Wake up at once: only then it is known what time it is. Without neighbours there is nobody to tell."""
+        if self._announce_at == inf and self.neighbors.flooded:
             self._announce_wanted = True
             self._next = self._now
+
+    def _plan_announcement(self, now: float) -> None:
+        """Work out when to tell the changes of our addresses.
+
+        The first time that is when the network has been quiet for a moment: everybody then knows the way on which the
+        update comes, and nobody needs to ask for it.
+        """
+        self._announce_wanted = False
+        at = max(now + self.timers.mobile_hold, self._announced_at + self.timers.mobile_interval, self._announce_from)
+        if not self.own_addresses.sequence:
+            if self._announce_until == inf:
+                self._announce_until = now + self.timers.announce_patience
+            at = min(max(at, self._quiet_from()), self._announce_until)
+        self._announce_at = at
+
+    def _quiet_from(self) -> float:
+        """When the network will have been quiet for a moment, if nothing happens until then."""
+        return self.last_topology_change + self._scaled(2 * self.timers.hold_down)
 
     def _announce(self, now: float) -> None:
         """Send what changed of our addresses along the tree of our paths, then that we said it."""
         self._announce_at = inf
-        if not self.own_addresses.pending():
+        if not self.own_addresses.pending() or not self.neighbors.flooded:
+            return
+        if not self.own_addresses.sequence and now < min(self._quiet_from(), self._announce_until):
+            self._announce_at = min(self._quiet_from(), self._announce_until)
             return
         self._announced_at = now
         message = ControlMessage(ALL_MOBILE, self._node_id, self._trace, self.own_addresses.announce(ALL_MOBILE))
@@ -680,11 +773,16 @@ class LinkStateEngine:
             self._tell_once("warning", "malformed_control_message", name, error=error.description)
             return
         if kind == _TO_ALL:
-            self._flood_on(neighbor, message, control)
+            if not isinstance(control, LinkStateUpdate):
+                self._flood_on(neighbor, message, control)
         elif kind == _TO_ALL_MOBILE:
-            self._branch_on(message, control)
+            self._branch_held_on(now)
+            node = self.nodes.get(control.id)
+            if node is None or now >= node.life_began + NEW_LIFE_SETTLES:
+                self._branch_on(message, control)
+            elif len(self._held) < MAX_HELD:
+                self._held.append((now + NEW_LIFE_SETTLES, message, control))
         self._hear(neighbor, message, control, kind, now)
-        self._plan()
 
     def _target(self, to: str) -> tuple[int, str]:
         """What an address means, and whom."""
@@ -749,6 +847,13 @@ class LinkStateEngine:
                     onward = ControlMessage(message.to, ingress, (*trace, self._node_id), message.body)
                 self.owner.send_control(neighbor.number, onward)
 
+    def _branch_held_on(self, now: float) -> None:
+        """Pass on the changes of addresses that have waited long enough."""
+        held = self._held
+        while held and held[0][0] <= now:
+            _, message, control = held.popleft()
+            self._branch_on(message, control)
+
     def _forward(self, message: ControlMessage, router_id: str) -> None:
         """Pass on to the router that it is for."""
         trace = message.trace
@@ -761,24 +866,20 @@ class LinkStateEngine:
         self.owner.send_control(neighbor.number, onward)
 
     def _hear(self, neighbor: int, message: ControlMessage, control: Control, kind: int, now: float) -> None:
-        is_mobile = isinstance(control, (MobileAddressUpdate, MobileAddressRequest))
-        if control.protocol_version > (MOBILE_PROTOCOL_VERSION if is_mobile else PROTOCOL_VERSION):
+        if control.protocol_version > control.newest_version:
             self._tell_once("warning", "newer_protocol_version", control.id, version=control.protocol_version)
-            return
-        if control.area != AREA:
+        elif control.area != AREA:
             self._tell_once("warning", "other_area", control.id, area=control.area)
-            return
-        if isinstance(control, Hello):
+        elif isinstance(control, Hello):
             if kind == _TO_NEIGHBOR:
                 self._on_hello(neighbor, control, now)
-            return
-        if control.id == self.id:
+        elif control.id == self.id:
             self._on_own(control, now)
-            return
-        if isinstance(control, RouterAdvertisement):
-            self._on_advertisement(neighbor, control, now)
         elif isinstance(control, LinkStateUpdate):
-            self._on_link_state(neighbor, control, now)
+            if self._on_link_state(control, now):
+                self._pass_on(neighbor, message, control, kind, now)
+        elif isinstance(control, RouterAdvertisement):
+            self._on_advertisement(neighbor, control, now)
         elif isinstance(control, MobileAddressUpdate):
             self._on_addresses(neighbor, control, now)
         elif isinstance(control, LinkStateRequest):
@@ -797,6 +898,7 @@ class LinkStateEngine:
             elif control.instance == self.instance and control.link_state_sequence > self.link_state_sequence:
                 self.link_state_sequence = control.link_state_sequence
                 self._originate_at = min(self._originate_at, max(now, self._originated_at + 1.0))
+                self._plan()
 
     def _direct(self, number: int, router_id: str) -> bool:
         """Whether a router says something itself: what comes on its only connection is in order."""
@@ -814,6 +916,7 @@ class LinkStateEngine:
             return True
         if node.instance == 0:
             node.instance = instance
+            node.life_began = now
             return True
         if instance < node.instance and not certain:
             return False
@@ -824,16 +927,19 @@ class LinkStateEngine:
         """A router has been started again: nothing that is known of it holds."""
         self.owner.log("info", "router_restarted", router=node.id, instance=instance)
         node.instance = instance
+        node.life_began = now
         node.suspected_at = inf
         if self.database.clear(node):
             self._flux(now)
             self._compute_soon(now)
         node.mobile_expected = 0
         node.advertised = 0
+        node.heard = False
         self._start(node, mobile.forget(node, self.owner.addresses_changed))
         node.asked = 0
-        node.ask_link_state_at = now + self.timers.ask_delay
-        node.ask_mobile_at = now + 3 * self.timers.ask_delay
+        delay = self._scaled(self.timers.ask_delay)
+        node.ask_link_state_at = now + delay
+        node.ask_mobile_at = now + 3 * delay
         self._asks(node)
 
     def _is_less(self, node: Node, instance: int, sequence: int, mobile_sequence: int) -> bool:
@@ -860,6 +966,7 @@ class LinkStateEngine:
             node.suspected_at = inf
             self._heard_instance(node, instance, False, now)
         node.protocol_version = advertisement.protocol_version
+        node.heard = True
         node.last_seen = now
         if sequence > node.link_state_sequence:
             self._request_link_state(node, number, now)
@@ -873,16 +980,18 @@ class LinkStateEngine:
         else:
             node.ask_mobile_at = inf
         self._asks(node)
+        self._plan()
 
-    def _on_link_state(self, number: int, update: LinkStateUpdate, now: float) -> None:
+    def _on_link_state(self, update: LinkStateUpdate, now: float) -> bool:
+        """Take a link state if it is news, and return whether it is."""
         node = self.database.find_or_add(update.id, now)
         if node is None:
             self._tell_once("error", "too_many_routers", update.id)
-            return
+            return False
         if not self._heard_instance(node, update.instance, False, now):
-            return
+            return False
         if update.link_state_sequence <= node.link_state_sequence:
-            return
+            return False
         node.last_seen = now
         node.ask_link_state_at = inf
         if self.database.store(node, update.link_state_sequence, update.peers, update.digest):
@@ -892,6 +1001,25 @@ class LinkStateEngine:
             for router_id in update.peers:
                 if router_id != self.id and router_id not in self.nodes:
                     self._add_named(router_id, now)
+        self._plan()
+        return True
+
+    def _pass_on(
+        self, came_from: int, message: ControlMessage, update: LinkStateUpdate, kind: int, now: float
+    ) -> None:
+        """Pass on a link state that is news here: it may be news for those behind us.
+
+        One that was meant for us alone is passed on as its router would have sent it to all.
+        """
+        if kind != _TO_ALL:
+            if len(self.neighbors.flooded) < 2:
+                return
+            message = ControlMessage(
+                ALL_ROUTERS, "0/" + update.id, message.trace, encode_control(update, ALL_ROUTERS)
+            )
+            if self._is_duplicate(message, now):
+                return
+        self._flood_on(came_from, message, update)
 
     def _on_addresses(self, number: int, update: MobileAddressUpdate, now: float) -> None:
         node = self.database.find_or_add(update.id, now)
@@ -905,20 +1033,32 @@ class LinkStateEngine:
         if update.exist is not None:
             if sequence < node.mobile_expected:
                 return  # older than what is known
-            task = mobile.replace(node, sequence, update.exist, self.owner.addresses_changed)
-        elif sequence == node.mobile_expected + 1:
-            task = mobile.change(node, sequence, update.add, update.delete, self.owner.addresses_changed)
-        else:
+        elif sequence != node.mobile_expected + 1:
             if sequence > node.mobile_expected:
                 node.advertised = max(node.advertised, sequence)
                 if node.ask_mobile_at > now + self.timers.ask_delay or node.asked == 0:
                     self._request_addresses(node, number, now)
                     self._asks(node)
+                    self._plan()
             return
         node.mobile_expected = sequence
         node.advertised = max(node.advertised, sequence)
         node.ask_mobile_at = inf
-        self._start(node, task)
+        tell = self.owner.addresses_changed
+        exist, add, delete = update.exist, update.add, update.delete
+        if (
+            not node.tasks
+            and isinstance(add, tuple)
+            and isinstance(delete, tuple)
+            and (exist is None or (isinstance(exist, tuple) and len(node.addresses) <= mobile.SLICE))
+        ):
+            mobile.change_at_once(node, sequence, exist, add, delete, tell)
+            return
+        if exist is not None:
+            self._start(node, mobile.replace(node, sequence, exist, tell))
+        else:
+            self._start(node, mobile.change(node, sequence, add, delete, tell))
+        self._plan()
 
     # -- the rest --------------------------------------------------------------------------------------------------
 

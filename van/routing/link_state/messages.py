@@ -70,13 +70,17 @@ class MobileAddress:
 
 
 class Control:
-    """What all control messages have: who says it, in which version and area."""
+    """What all control messages have: who says it, in which version and area.
 
-    __slots__ = ("area", "id", "protocol_version")
+    Versions above `newest_version` mean something that is not known here.
+    """
+
+    __slots__ = ("area", "id", "newest_version", "protocol_version")
 
     def __init__(self, id: str, protocol_version: int, area: str) -> None:  # noqa: A002 - the field's name
         self.id = id
         self.protocol_version = protocol_version
+        self.newest_version = PROTOCOL_VERSION
         self.area = area
 
 
@@ -168,6 +172,7 @@ class MobileAddressUpdate(Control):
         area: str = AREA,
     ) -> None:
         super().__init__(id, protocol_version, area)
+        self.newest_version = MOBILE_PROTOCOL_VERSION
         self.mobile_sequence = mobile_sequence
         self.exist = exist
         self.add = add
@@ -187,6 +192,7 @@ class MobileAddressRequest(Control):
         area: str = AREA,
     ) -> None:
         super().__init__(id, protocol_version, area)
+        self.newest_version = MOBILE_PROTOCOL_VERSION
         self.have_sequence = have_sequence
 
 

@@ -26,16 +26,18 @@ _Tell = Callable[[str, list[MobileAddress], list[str]], None]
 
 
 class OwnAddresses:
-    """Our addresses: as they are, and as they were announced as of `sequence`.
+    """Our addresses: as they are, and as they were announced as of `sequence`, which is 0 before that.
 
+    The first time everything is announced as such, not as a change: whoever knew us in an earlier life takes it, too.
     Descriptors are encoded when an address changes, not when an update is made of ten thousand.
     """
 
-    __slots__ = ("_absolute", "_announced", "_changed", "_current", "router_id", "sequence")
+    __slots__ = ("_absolute", "_announced", "_changed", "_current", "_first", "router_id", "sequence")
 
     def __init__(self, router_id: str, sequence: int) -> None:
         self.router_id = router_id
-        self.sequence = sequence
+        self.sequence = 0
+        self._first = sequence + 1
         self._current: dict[str, tuple[MobileAddress, bytes]] = {}
         self._announced: dict[str, tuple[MobileAddress, bytes]] = {}
         self._changed: dict[str, None] = {}
@@ -83,6 +85,9 @@ class OwnAddresses:
                 add.append(current[1])
         self._changed.clear()
         self._absolute = None
+        if not self.sequence:
+            self.sequence = self._first
+            return self.all(to)
         self.sequence += 1
         return encode_differential(
             self.router_id, self.sequence, encode_descriptors(add), encode_descriptors(delete), to
@@ -125,6 +130,30 @@ def forget(node: Node, tell: _Tell) -> Iterator[None]:
             if start:
                 yield
             tell(node.id, [], keys[start : start + SLICE])
+
+
+def change_at_once(
+    node: Node,
+    sequence: int,
+    exist: tuple[MobileAddress, ...] | None,
+    add: tuple[MobileAddress, ...],
+    delete: tuple[MobileAddress, ...],
+    tell: _Tell,
+) -> None:
+    """The short way for what most updates are: a few addresses, of a router at which nothing is being done."""
+    addresses = node.addresses
+    keys = {address.key for address in delete}
+    if exist is not None:
+        add = exist
+        if addresses:
+            keys = addresses.keys() - {address.key for address in exist}
+    news = [address for address in add if address.key not in keys and addresses.get(address.key) != address]
+    gone = [key for key in keys if addresses.pop(key, None) is not None]
+    for address in news:
+        addresses[address.key] = address
+    node.mobile_sequence = sequence
+    if node.shown and (news or gone):
+        tell(node.id, news, gone)
 
 
 def replace(node: Node, sequence: int, exist: Collection[MobileAddress], tell: _Tell) -> Iterator[None]:

@@ -32,10 +32,11 @@ class NeighborTable:
     """All connections to other routers, and what follows from them for our own link state.
 
     `peers` are the neighbours with what it costs to reach them; `carriers` the connection that leads to each: of
-    several the cheapest, then that with the lowest number; `flooded` are these, in order.
+    several the cheapest, then that with the lowest number; `flooded` are these, in order. Nobody is too late before
+    `next_deadline`.
     """
 
-    __slots__ = ("by_number", "carriers", "flooded", "max_age", "peers")
+    __slots__ = ("by_number", "carriers", "flooded", "max_age", "next_deadline", "peers")
 
     def __init__(self, max_age: float) -> None:
         self.max_age = max_age
@@ -43,11 +44,13 @@ class NeighborTable:
         self.peers: dict[str, int] = {}
         self.carriers: dict[str, int] = {}
         self.flooded: list[Neighbor] = []
+        self.next_deadline = inf
 
     def up(self, number: int, router_id: str, cost: int, now: float) -> Neighbor:
         """A connection's control links are there. The neighbour counts at once; a HELLO must confirm it in time."""
         neighbor = Neighbor(number, router_id, cost if cost > 0 else 1, now + self.max_age)
         self.by_number[number] = neighbor
+        self.next_deadline = min(self.next_deadline, neighbor.deadline)
         self._choose()
         return neighbor
 
@@ -67,25 +70,25 @@ class NeighborTable:
         if neighbor.established:
             return False
         neighbor.established = True
+        self.next_deadline = min(self.next_deadline, neighbor.deadline)
         self._choose()
         return True
 
     def expire(self, now: float) -> list[Neighbor]:
         """Return the neighbours from which no HELLO that lists us came in time; they do not count any more."""
-        late = [each for each in self.by_number.values() if each.established and each.deadline <= now]
-        for neighbor in late:
-            neighbor.established = False
+        late: list[Neighbor] = []
+        deadline = inf
+        for neighbor in self.by_number.values():
+            if neighbor.established:
+                if neighbor.deadline <= now:
+                    neighbor.established = False
+                    late.append(neighbor)
+                elif neighbor.deadline < deadline:
+                    deadline = neighbor.deadline
+        self.next_deadline = deadline
         if late:
             self._choose()
         return late
-
-    def next_deadline(self) -> float:
-        """When the next neighbour is too late."""
-        deadline = inf
-        for neighbor in self.by_number.values():
-            if neighbor.established and neighbor.deadline < deadline:
-                deadline = neighbor.deadline
-        return deadline
 
     def seen(self, now: float) -> tuple[str, ...]:
         """The routers that our HELLO lists: those we hear, and those that are so new that they cannot be heard yet."""

@@ -130,3 +130,27 @@ def usable_links(states: Graph, own_id: str) -> Graph:
     for router, first in stand_ins.items():
         graph[router] = {first: 1}
     return graph
+
+
+class TreeCache:
+    """Trees that several engines in one process share: a simulation of a thousand routers computes each tree once.
+
+    A single router has no use for it, as it keeps what it needs of each tree; `None` stands for that.
+    """
+
+    __slots__ = ("_limit", "_trees")
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._trees: dict[tuple[int, str], Tree] = {}
+
+    def find(self, digest: int, graph: Graph, root: str) -> Tree:
+        """Return the tree of `root` in `graph`, which has this `digest`."""
+        key = (digest, root)
+        tree = self._trees.get(key)
+        if tree is None:
+            tree = shortest_paths(graph, root)
+            if len(self._trees) >= self._limit:
+                del self._trees[next(iter(self._trees))]
+            self._trees[key] = tree
+        return tree
