@@ -86,7 +86,7 @@ class Participant:
             # There is no credit before the network has told that the other is there.
             for number in range(ORDERS):
                 self.outcomes[(await sender.send(f"{self.name} {number}")).state.name] += 1
-            large = f"{self.name} large ".ljust(LARGE, ".")
+            large = f"{self.name} large".ljust(LARGE, ".")
             self.outcomes[(await sender.send(large)).state.name] += 1
 
     async def _request(self, other: str) -> None:

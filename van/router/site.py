@@ -78,6 +78,10 @@ if TYPE_CHECKING:
 
 # More than a router has in a millisecond; a thousand times this still fits in 32 bits.
 SEQUENCES_IN_A_MILLISECOND: Final = 1_000_000
+# Who wakes this much later than it wanted to was stopped, with its machine perhaps: what came meanwhile is read before
+# anybody is taken for silent. So many turns of the scheduler are a mebibyte from each peer.
+STOPPED_SECONDS: Final = 0.5
+TURNS_AFTER_STOP: Final = 16
 # How often it is looked whether what ended connections left behind is worth a collection, in seconds.
 TIDY_INTERVAL: Final = 1.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
@@ -316,6 +320,10 @@ class Site:
             now = trio.current_time()
             deadline = router.next_deadline()
             if now >= deadline:
+                if now >= deadline + STOPPED_SECONDS:
+                    for _ in range(TURNS_AFTER_STOP):
+                        await trio.lowlevel.checkpoint()
+                    now = trio.current_time()
                 router.handle_deadline(now)
                 router.wake_touched()
                 # What it does by slices has a deadline of now again: others have their turn between two.
