@@ -55,6 +55,7 @@ class Chaos:
             seed, loss=loss, offset=100_000.0, drift=0.005, jitter=self.random.choice((0.0, 0.5, 3.0)),
             whole_paths=routers > 300,
         )  # fmt: skip
+        self.routers = routers
         self.loss = loss
         self.quiet = False
         self.happened: list[str] = []
@@ -71,18 +72,19 @@ class Chaos:
         if kind == 1:
             chords = {tuple(sorted(draw.sample(names(routers), 2))) for _ in range(routers // 5)}
             return ring(routers) + [(a, b, draw.choice(costs)) for a, b in sorted(chords)]
-        if kind == 2 and routers <= 100:
+        if kind == 2 and routers % 5 == 0 and routers <= 100:
             return grid(5, routers // 5)
         return random_network(routers, draw.uniform(2.2, 5), draw, costs)
 
     def build(self, routers: int) -> None:
         draw, network = self.random, self.network
         topology = self.topology(routers)
+        ids = sorted({router for ends in topology for router in ends[:2]})
         # Some pairs have two connections, the second perhaps the cheaper one.
         topology += [(a, b, draw.choice((1, 2, 5))) for a, b, _ in draw.sample(topology, max(1, len(topology) // 20))]
         for number in range(routers // 2):
-            network.advertise(draw.choice(names(routers)), f"Mq.{draw.randrange(routers)}", draw.choice(TREATMENTS))
-            network.advertise(draw.choice(names(routers)), f"HE{number}")
+            network.advertise(draw.choice(ids), f"Mq.{draw.randrange(routers)}", draw.choice(TREATMENTS))
+            network.advertise(draw.choice(ids), f"HE{number}")
         network.build(topology, within=draw.choice((0.0, 0.3, 3.0)))
         for edge in network.edges:
             edge.delay = draw.choice((0.0005, 0.005, 0.04)) * draw.uniform(0.5, 1.5)
@@ -245,7 +247,7 @@ class Chaos:
     def run(self) -> Outcome:
         """Let everything happen; return what became of it."""
         network = self.network
-        outcome = Outcome(network.seed, len(network.hosts))
+        outcome = Outcome(network.seed, self.routers)
         begin = perf_counter()
         try:
             self.plan()
