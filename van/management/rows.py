@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import NamedTuple
 
 from van.adaptors.amqp import AmqpAdaptor
@@ -9,10 +10,9 @@ from van.amqp.connection import Receiving
 from van.amqp.link import Link
 from van.management.counts import Owner
 from van.management.facts import ConnectionFacts, EndpointFacts
-from van.management.view import Node, View
-
-# The deployed routers' version of the link state protocol, which is ours.
-PROTOCOL_VERSION = 1
+from van.management.view import View
+from van.routing.link_state.database import Node
+from van.routing.link_state.messages import PROTOCOL_VERSION
 
 
 class NodeRow(NamedTuple):
@@ -36,16 +36,18 @@ def protocol_version(view: View, row: NodeRow) -> int:
     return row.node.protocol_version if row.node is not None else PROTOCOL_VERSION
 
 
-def instance_of(view: View, row: NodeRow) -> object:
+def instance_of(view: View, row: NodeRow) -> int | None:
     """A router's instance number."""
-    return row.node.instance if row.node is not None else getattr(view.network, "instance", None)
+    if row.node is not None:
+        return row.node.instance
+    return view.network.instance if view.network is not None else None
 
 
 def peers_of(view: View, row: NodeRow) -> list[str]:
     """The routers to which a router has connections, as it says."""
     if row.node is not None:
         return list(row.node.peers)
-    return [node.id for node in other_nodes(view).values() if node.next_hop == node.id]
+    return list(view.network.neighbors.peers) if view.network is not None else []
 
 
 def next_hop(view: View, row: NodeRow) -> str | None:
@@ -56,8 +58,8 @@ def next_hop(view: View, row: NodeRow) -> str | None:
 
 
 def valid_origins(view: View, row: NodeRow) -> list[str]:
-    """The routers whose deliveries to this one may come by here."""
-    return view.network.valid_origins(row.id) if view.network is not None and row.node is not None else []
+    """The other routers whose deliveries to this one come by here."""
+    return view.network.valid_origins(row.id)[1:] if view.network is not None and row.node is not None else []
 
 
 def router_link(view: View, row: NodeRow) -> int | None:
@@ -68,12 +70,12 @@ def router_link(view: View, row: NodeRow) -> int | None:
 
 
 def last_change(view: View, row: NodeRow) -> int | None:
-    """When the topology changed last."""
-    changed = getattr(view.network, "last_topology_change", None)
+    """When this router saw the topology change last, in seconds since 1970."""
     wall_time = view.facts.wall_time()
-    if row.node is not None or changed is None or wall_time is None:
+    if row.node is not None or view.network is None or wall_time is None:
         return None
-    return int(wall_time - (view.router.now - changed))
+    ago = view.router.now - view.network.last_topology_change
+    return int(wall_time - ago) if isfinite(ago) else None
 
 
 class LinkRow(NamedTuple):
