@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from van.amqp.delivery import Delivery
+    from van.routing.edge import EdgeAddress
     from van.routing.forwarder import Collector
     from van.routing.link import IncomingLink, OutgoingLink
     from van.routing.remote import RemoteDestinations
@@ -154,8 +155,9 @@ class Address:
 
     `forward` is called with the address and a delivery; it is bound when the distribution is known. `cursor` is where
     the next round begins. `remote` holds the other routers that have receivers, None where it never was known to any;
-    `advertised` says that they were told of it. `starved` says that its senders were asked for their credit. `copied`
-    is where collectors of multicast deliveries are noted (`ByteBudget.copied`).
+    `advertised` says that they were told of it; `edges` is what edge routers have to do with it. `starved` says that
+    its senders were asked for their credit. `copied` is where collectors of multicast deliveries are noted
+    (`ByteBudget.copied`).
     """
 
     __slots__ = (
@@ -163,6 +165,7 @@ class Address:
         "copied",
         "cursor",
         "distribution",
+        "edges",
         "forward",
         "incoming",
         "key",
@@ -189,6 +192,7 @@ class Address:
         self.outgoing: list[OutgoingLink] = []
         self.remote: RemoteDestinations | None = None
         self.advertised = False
+        self.edges: EdgeAddress | None = None
         self.cursor = 0
         self.starved = False
 

@@ -296,6 +296,10 @@ class OutgoingLink(DeliverySource):
             return value + 0x40000000
         return value
 
+    def echoes(self, delivery: Delivery) -> bool:
+        """Whether the delivery would go back there where it came from: an edge router gets none of its own."""
+        return False
+
     def enqueue(self, delivery: Delivery) -> None:
         """Take a delivery; the link pulls it when it has credit."""
         self.outstanding += 1

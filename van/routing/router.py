@@ -49,6 +49,7 @@ from van.routing.router_link import Retrier, RouterIncomingLink, RouterOutgoingL
 
 if TYPE_CHECKING:
     from van.amqp.session import Session
+    from van.routing.edge import EdgePeer
 
 # The credit of an idle link, as the C routers have it.
 DEFAULT_LINK_CAPACITY: Final = 250
@@ -121,16 +122,19 @@ class Router(LinkStateOwner):
         self._next_stream_close = inf
         # Other routers.
         self.neighbors: dict[int, Neighbor] = {}
+        # Edge routers that are connected here; of an edge router, its interior ones.
+        self.edge_peers: dict[int, EdgePeer] = {}
         self.routes_version = 0
         # Addresses that live elsewhere, and to which there was no way when somebody sent to them.
         self.starved: dict[Address, None] = {}
+        self._reached: set[str] = set()
         self.max_hops = LEAST_MAX_HOPS
         self.annotations: dict[bytes, Annotations] = {}
         self.own_octets = Holder()
         self.dropped_presettled = 0
-        self.no_annotations = self._prepared(Annotations())
+        self.no_annotations = self.prepared(Annotations())
         self._by_text: dict[str, Annotations] = {}
-        self._routed = Address("", Distribution.BALANCED, self._forward_routed, None)
+        self.routed = Address("", Distribution.BALANCED, self._forward_routed, None)
         self.engine: LinkStateEngine | None = None
         if mode == "interior":
             self.engine = LinkStateEngine(id, self, instance=instance, sequence=sequence, timers=timers, now=now)
@@ -203,14 +207,14 @@ class Router(LinkStateOwner):
             return incoming
         resends = RESEND_CAPABILITY in _target_capabilities(link)
         kind = ResendingLink if resends else IncomingLink
-        incoming = kind(self, link, self._usable(text), capacity, False)
+        incoming = kind(self, link, self.usable(text), capacity, False)
         incoming.address.incoming.append(incoming)
         link.sink = incoming
         return incoming
 
     def attach_outgoing(self, link: SenderLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY) -> OutgoingLink:
         """Take a link that deliveries go out by. Raises `AmqpLinkError` when the address cannot be had."""
-        outgoing = OutgoingLink(link, self._usable(text), capacity)
+        outgoing = OutgoingLink(link, self.received(text), capacity)
         link.source = outgoing
         if outgoing.address.priority is not None:
             link.priority = outgoing.address.priority
@@ -260,7 +264,15 @@ class Router(LinkStateOwner):
             if receiver is not None and isinstance(receiver.sink, IncomingLink):
                 receiver.sink.settle_alone(delivery)
 
-    def _usable(self, text: str) -> Address:
+    def received(self, text: str) -> Address:
+        """The address that a receiver here asks for. Raises `AmqpLinkError` when it cannot be had."""
+        address = self.usable(text)
+        if address.key[0] in "RH":
+            self.release(address)
+            raise AmqpLinkError(ErrorCondition.NOT_FOUND, f"what is sent to {text} goes to another router")
+        return address
+
+    def usable(self, text: str) -> Address:
         if len(text) > MAX_ADDRESS_LENGTH:
             raise AmqpLinkError(
                 ErrorCondition.INVALID_FIELD, f"an address of more than {MAX_ADDRESS_LENGTH} characters"
@@ -313,21 +325,25 @@ class Router(LinkStateOwner):
         self, neighbor: Neighbor | None, link: ReceiverLink, capacity: int = DEFAULT_LINK_CAPACITY
     ) -> RouterIncomingLink:
         """Take a link that a neighbour sends deliveries by; None where its control connection is not there yet."""
-        incoming = RouterIncomingLink(self, link, self._routed, capacity, neighbor)
+        incoming = RouterIncomingLink(self, link, self.routed, capacity, neighbor)
         link.sink = incoming
         return incoming
 
     def attach_data_outgoing(self, neighbor: Neighbor, link: SenderLink, priority: int | None) -> RouterOutgoingLink:
         """Take a link that deliveries of one priority leave by; a streaming link where `priority` is None."""
-        outgoing = RouterOutgoingLink(link, self._routed, DEFAULT_LINK_CAPACITY, neighbor)
+        outgoing = RouterOutgoingLink(link, self.routed, DEFAULT_LINK_CAPACITY, neighbor)
         link.source = outgoing
         if priority is None:
             neighbor.stream_links.append(outgoing)
-            self._next_stream_close = min(self._next_stream_close, self.now + STREAM_CLOSE_INTERVAL)
+            self.stream_opened()
         else:
             link.priority = priority
             neighbor.data[priority] = outgoing
         return outgoing
+
+    def stream_opened(self) -> None:
+        """A streaming link was opened: idle ones will be looked at."""
+        self._next_stream_close = min(self._next_stream_close, self.now + STREAM_CLOSE_INTERVAL)
 
     def control_ready(self, neighbor: Neighbor) -> None:
         """Control messages can be sent: the neighbour counts, if they can also be received."""
@@ -372,13 +388,12 @@ class Router(LinkStateOwner):
         assert engine is not None
         self.routes_version += 1
         self.max_hops = max(engine.radius + 1, LEAST_MAX_HOPS)
-        for node in engine.nodes.values():
-            if node.reachable:
-                self._found_at("R" + node.id, node.id, None)
-        for key in [key for key in self.addresses if key[0] == "R"]:
-            reached = engine.nodes.get(key[1:])
-            if reached is None or not reached.reachable:
-                self._gone_from(key, key[1:])
+        reached = {node.id for node in engine.nodes.values() if node.reachable}
+        for router_id in reached - self._reached:
+            self._found_at("R" + router_id, router_id, None)
+        for router_id in self._reached - reached:
+            self._gone_from("R" + router_id, router_id)
+        self._reached = reached
         for address in [address for address in self.starved if address.reachable()]:
             del self.starved[address]
             address.found()
@@ -414,6 +429,8 @@ class Router(LinkStateOwner):
         remote.add(router_id)
         if first:
             address.found()
+        if address.edges is not None:
+            address.edges.changed()
 
     def _gone_from(self, key: str, router_id: str) -> None:
         address = self.addresses.get(key)
@@ -421,18 +438,26 @@ class Router(LinkStateOwner):
             address.remote.remove(router_id)
             if not address.remote.routers:
                 self.starved.pop(address, None)
+            if address.edges is not None:
+                address.edges.changed()
             self.release(address)
 
     def advertise(self, address: Address) -> None:
         """Tell the other routers of an address that has its first receiver, or lost its last."""
+        edges = address.edges
+        if edges is not None:
+            edges.changed()
         engine = self.engine
         key = address.key
         if engine is None or key[:1] not in ("M", "H") or key.startswith("M$"):
             return
         links = len(address.outgoing)
-        if links and not address.advertised:
+        if links and (not address.advertised or (edges is not None and edges.mesh != edges.mesh_advertised)):
             address.advertised = True
-            engine.advertise(key, TREATMENTS[address.distribution], len(address.incoming))
+            mesh = None
+            if edges is not None:
+                mesh = edges.mesh_advertised = edges.mesh
+            engine.advertise(key, TREATMENTS[address.distribution], len(address.incoming), mesh)
         elif not links and address.advertised:
             address.advertised = False
             engine.withdraw(key)
@@ -448,13 +473,13 @@ class Router(LinkStateOwner):
             return self.no_annotations
         known = self.annotations.get(section)
         if known is None:
-            known = self._prepared(decode_annotations(section))
+            known = self.prepared(decode_annotations(section))
             if len(self.annotations) >= MAX_ANNOTATIONS:
                 self.annotations.clear()
             self.annotations[section] = known
         return known
 
-    def _prepared(self, annotations: Annotations) -> Annotations:
+    def prepared(self, annotations: Annotations) -> Annotations:
         to = annotations.to_override
         annotations.key = address_key(to, self.id) if to else None
         annotations.origin = router_of(annotations.ingress)
@@ -483,7 +508,7 @@ class Router(LinkStateOwner):
             return annotations
         flagged = annotations.presettled
         if flagged is None:
-            flagged = annotations.presettled = self._prepared(
+            flagged = annotations.presettled = self.prepared(
                 Annotations(
                     annotations.flags | PRESETTLED,
                     annotations.to_override,
@@ -505,7 +530,7 @@ class Router(LinkStateOwner):
             target = local.target if local is not None else None
             text = target.address if isinstance(target, Target) else None
             flags = RESEND_RELEASED if isinstance(incoming, ResendingLink) else 0
-            annotations = incoming.annotations = self._prepared(Annotations(flags, text))
+            annotations = incoming.annotations = self.prepared(Annotations(flags, text))
         return annotations
 
     def annotations_to(self, text: str) -> Annotations:
@@ -514,7 +539,7 @@ class Router(LinkStateOwner):
         if annotations is None:
             if len(self._by_text) >= MAX_ANNOTATIONS:
                 self._by_text.clear()
-            annotations = self._by_text[text] = self._prepared(Annotations(0, text))
+            annotations = self._by_text[text] = self.prepared(Annotations(0, text))
         return annotations
 
     # -- deliveries that say themselves where they go ----------------------------------------------------------------
@@ -530,7 +555,7 @@ class Router(LinkStateOwner):
         if address is None:
             no_destination(pseudo, delivery)
         else:
-            if address.remote is not None:
+            if address.remote is not None or address.edges is not None:
                 delivery.annotations = self.annotations_to(to)
             address.forward(address, delivery)
 
@@ -558,8 +583,13 @@ class Router(LinkStateOwner):
             key = address_key(to, self.id)
         address = self.addresses.get(key)
         if address is None or len(annotations.trace) > self.max_hops:
-            no_destination(self._routed, delivery)
+            no_destination(self.routed, delivery)
             return
+        self.forward_to(address, delivery)
+
+    def forward_to(self, address: Address, delivery: Delivery) -> None:
+        """Send a delivery that came from another router to an address, as its annotations' flags want it."""
+        annotations: Annotations = delivery.annotations
         if delivery.chunks is None and not delivery.settled:
             if annotations.flags & PRESETTLED:
                 delivery = SettledInside(delivery).inner()
@@ -616,9 +646,10 @@ class Router(LinkStateOwner):
         self.budget.handle_deadline(now)
         if now >= self._next_stream_close:
             self._next_stream_close = inf
-            for neighbor in self.neighbors.values():
-                neighbor.close_idle_streams()
-                if neighbor.stream_links:
+            peers: list[Neighbor | EdgePeer] = [*self.neighbors.values(), *self.edge_peers.values()]
+            for peer in peers:
+                peer.close_idle_streams()
+                if peer.stream_links:
                     self._next_stream_close = now + STREAM_CLOSE_INTERVAL
         if now < self._next_stall_check:
             return

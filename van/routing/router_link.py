@@ -135,10 +135,9 @@ class RouterIncomingLink(IncomingLink):
         """Take the annotations off a delivery; None when it was refused for them."""
         chunks = delivery.chunks
         payload = delivery.payload if chunks is None else bytes(chunks[0]) if chunks else b""
-        router = self.router
         try:
             end = section_end(payload)
-            annotations = router.annotations_of(payload[:end])
+            annotations = self.annotations_of(payload[:end])
         except DecodeError as error:
             self.refuse(delivery, ErrorCondition.INVALID_FIELD, error.description)
             return None
@@ -150,6 +149,10 @@ class RouterIncomingLink(IncomingLink):
             else:
                 chunks[0] = payload[end:]
         return annotations
+
+    def annotations_of(self, section: bytes) -> Annotations:
+        """What a section says. Raises DecodeError."""
+        return self.router.annotations_of(section)
 
     def refuse(self, delivery: Delivery, condition: str, description: str) -> None:
         """Reject a delivery that cannot be routed; nobody hears of one that was settled."""
@@ -453,7 +456,7 @@ class Retrier(DeliveryOrigin):
         """Send it to the best destination that has not released it; when there is none, it is released."""
         address = self.address
         original = self.delivery
-        candidates: list[OutgoingLink | Hop] = list(address.outgoing)
+        candidates: list[OutgoingLink | Hop] = [link for link in address.outgoing if not link.echoes(original)]
         remote = address.remote
         if remote is not None:
             annotations: Annotations | None = original.annotations

@@ -1,0 +1,143 @@
+"""Who gets a delivery where edges are among the receivers: as in `forwarder.py`, but nobody gets back what came from
+there (`OutgoingLink.echoes`).
+
+Bound to an address as `Address.forward` for as long as an edge receives from it, so that addresses without edges pay
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from van.amqp.delivery import Delivery
+from van.amqp.delivery_state import RELEASED
+from van.routing.address import Address, Distribution
+from van.routing.forwarder import FORWARDERS, Collector, drop_payload, no_destination
+
+if TYPE_CHECKING:
+    from van.routing.dialect.annotations import Annotations
+    from van.routing.link import OutgoingLink
+    from van.routing.router_link import Hop
+
+
+def forwarder_of(distribution: Distribution, *, edges: bool) -> Callable[[Address, Delivery], None]:
+    """The function that forwards the deliveries of an address; `edges`: whether edges are among its receivers."""
+    return EDGE_FORWARDERS[distribution] if edges else FORWARDERS[distribution]
+
+
+def _links(address: Address, delivery: Delivery) -> list[OutgoingLink]:
+    """The receivers here that it did not come from, the next one in turn first."""
+    links = address.outgoing
+    if len(links) > 1:
+        start = address.cursor % len(links)
+        links = links[start:] + links[:start]
+    return [link for link in links if not link.echoes(delivery)]
+
+
+def _hops(address: Address, delivery: Delivery) -> list[Hop]:
+    """The ways to receivers elsewhere, the cheapest first."""
+    remote = address.remote
+    if remote is None:
+        return []
+    annotations: Annotations | None = delivery.annotations
+    return remote.choices(annotations.origin if annotations is not None else "")
+
+
+def _take_turns(address: Address, taken: OutgoingLink) -> None:
+    """The next round begins behind the one that was taken."""
+    address.cursor = address.outgoing.index(taken) + 1
+
+
+def forward_balanced(address: Address, delivery: Delivery) -> None:
+    """Hand the delivery to the receiver with the fewest deliveries outstanding."""
+    best: OutgoingLink | None = None
+    least = 0
+    for link in _links(address, delivery):
+        value = link.load()
+        if best is None or value < least:
+            best = link
+            least = value
+            if value == 0:
+                break
+    if best is None or least:
+        way: Hop | None = None
+        for hop in _hops(address, delivery):
+            value = hop.load()
+            if (best is None and way is None) or value < least:
+                way = hop
+                least = value
+        if way is not None:
+            way.enqueue(delivery)
+            return
+    if best is None:
+        _nowhere(address, delivery)
+        return
+    _take_turns(address, best)
+    best.enqueue(delivery)
+
+
+def forward_closest(address: Address, delivery: Delivery) -> None:
+    """Hand the delivery to the receivers here in turn, else to the routers that cost least."""
+    links = _links(address, delivery)
+    if links:
+        chosen = next((link for link in links if not link.streaming), links[0])
+        _take_turns(address, chosen)
+        chosen.enqueue(delivery)
+        return
+    hops = _hops(address, delivery)
+    nearest = [hop for hop in hops if hop.cost == hops[0].cost]
+    if not nearest:
+        _nowhere(address, delivery)
+        return
+    start = address.cursor % len(nearest)
+    address.cursor = start + 1
+    nearest[start].enqueue(delivery)
+
+
+def forward_multicast(address: Address, delivery: Delivery) -> None:
+    """Hand a copy to every receiver, and one to every neighbour on whose side there are others."""
+    annotations: Annotations | None = delivery.annotations
+    targets: list[OutgoingLink | Hop] = [*_links(address, delivery)]
+    remote = address.remote
+    if remote is not None and (
+        annotations is None or not annotations.origin or remote.router.knows(annotations.origin)
+    ):
+        passed = annotations.hops if annotations is not None else ()
+        targets += [hop for hop in _hops(address, delivery) if hop.neighbor.router_id not in passed]
+    if len(targets) > 1:
+        if annotations is None and remote is not None:
+            delivery.annotations = remote.router.origin_annotations(delivery)
+        Collector(delivery, address.copied).hand_out(targets)
+    elif targets:
+        targets[0].enqueue(delivery)
+    else:
+        _nowhere(address, delivery)
+
+
+def forward_unavailable(address: Address, delivery: Delivery) -> None:
+    """Nobody may use this address."""
+    no_destination(address, delivery)
+
+
+EDGE_FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] = {
+    Distribution.CLOSEST: forward_closest,
+    Distribution.BALANCED: forward_balanced,
+    Distribution.MULTICAST: forward_multicast,
+    Distribution.UNAVAILABLE: forward_unavailable,
+}
+
+
+def _nowhere(address: Address, delivery: Delivery) -> None:
+    """Nobody but where it came from can have it. Other senders still find somebody, so they are not held back."""
+    if not address.reachable():
+        no_destination(address, delivery)
+        return
+    drop_payload(delivery)
+    origin = delivery.origin
+    if origin is None:
+        return
+    if not delivery.settled:
+        origin.outcome(delivery, RELEASED, True)
+    elif not delivery.more:
+        origin.left(delivery)
