@@ -463,12 +463,13 @@ class AmqpAdaptor(Adaptor):
             self._fail_session(link.session, no_handle)
             return
         link.detach(error)
-        self.log("info", "link refused", link=link.name, reason=str(error))
+        if not self.refusal:
+            self.log("info", "link refused", link=link.name, reason=str(error))
 
     def _detach(self, event: LinkDetached) -> None:
         link = event.link
         self._forget(link)
-        if event.error is not None:
+        if event.error is not None and not self.refusal:
             self.log("info", "link detached", link=link.name, reason=str(event.error.condition))
         link.detach(None, event.closed)
 

@@ -297,19 +297,18 @@ class InterRouterAdaptor(AmqpAdaptor):
     def _detach(self, event: LinkDetached) -> None:
         link = event.link
         control = link in self._control
+        error = event.error if event.error is not None else link.failure
+        reason = f"{error.condition} {error.description or ''}".rstrip() if error is not None else ""
         if control:
             self._lose_neighbor()
+            if _refused(link):
+                self._peer_refuses(reason)
         super()._detach(event)
         if not event.closed:
             # Links are not resumed between routers: what the peer keeps for this one nobody would ask for.
             self._give_up(ErrorCondition.NOT_IMPLEMENTED, f"link {link.name} was detached without being closed")
         elif control:
-            error = event.error if event.error is not None else link.failure
-            reason = f"{error.condition} {error.description or ''}".rstrip() if error is not None else ""
-            if _refused(link):
-                self._peer_refuses(reason)
-            else:
-                self._control_lost(f"a control link was detached {reason}".rstrip(), error is None)
+            self._control_lost(f"a control link was detached {reason}".rstrip(), error is None)
 
     def _peer_refuses(self, reason: str) -> None:
         """The peer takes no links of routers, which is not for time to change."""

@@ -111,11 +111,14 @@ class Connector:
             self.attempts += 1
             self._failed = False
             self._opened_at = math.inf
+            said, attempts = self._said, self.attempts
             reason = await self._attempt(url)
             self._failed = True
             refused = self.adaptor is not None and bool(self.adaptor.refusal)
             self.adaptor = None
             if refused:
+                # It may have been open for a moment, before it was found to be the wrong one.
+                self._said, self.attempts = said, attempts
                 self._backoff.slow_down()
             elif self._opened_at < math.inf:
                 if trio.current_time() - self._opened_at >= STABLE_SECONDS:
