@@ -52,6 +52,8 @@ MAX_TRACE = 1024
 MAX_TARGETS = 1 << 15
 # Things that are logged once.
 MAX_TOLD = 1024
+# Requests are looked through this seldom, in seconds, so that a thousand of them do not cost a look each.
+ASK_GRAIN = 0.05
 # Updates of one router that may wait for their slices; what comes then is asked for again.
 MAX_TASKS = 32
 # Changes of addresses wait so long, in seconds, behind the first news of a router's life. skrouterd takes them on
@@ -79,10 +81,10 @@ class Timers:
     remote_ls_max_age: after this without an advertisement, a router's link state is worth nothing.
     hold_down: between two computations of the paths there is at least this, ten times as much among a thousand routers.
     gather: the first change after quiet waits this long for those that come with it. own_hold: between two updates of
-    our link state there is at least this. mobile_hold, mobile_interval: a change of our addresses waits this long for
-    others, and between two updates there is at least this. ask_delay, ask_interval: what should come by itself is
-    asked for after the one, and asked again after the other. announce_patience: our first update of addresses waits
-    until the network is quiet, but not longer than this.
+    our link state there is at least this, join_hold: when it only has more neighbours. mobile_hold, mobile_interval: a
+    change of our addresses waits this long for others, and between two updates there is at least this. ask_delay,
+    ask_interval: what should come by itself is asked for after the one, and asked again after the other.
+    announce_patience: our first update of addresses waits until the network is quiet, but not longer than this.
     """
 
     __slots__ = (
@@ -93,6 +95,7 @@ class Timers:
         "hello_interval",
         "hello_max_age",
         "hold_down",
+        "join_hold",
         "mobile_hold",
         "mobile_interval",
         "own_hold",
@@ -111,6 +114,7 @@ class Timers:
         hold_down: float = 0.05,
         gather: float = 0.01,
         own_hold: float = 0.05,
+        join_hold: float = 0.1,
         mobile_hold: float = 0.02,
         mobile_interval: float = 0.25,
         ask_delay: float = 0.1,
@@ -125,6 +129,7 @@ class Timers:
         self.hold_down = hold_down
         self.gather = gather
         self.own_hold = own_hold
+        self.join_hold = join_hold
         self.mobile_hold = mobile_hold
         self.mobile_interval = mobile_interval
         self.ask_delay = ask_delay
@@ -219,6 +224,8 @@ class LinkStateEngine:
         self._hello_seen: tuple[str, ...] | None = None
         self._hello = ControlMessage(HELLO_ADDRESS, self._node_id, self._trace, b"")
         self._floods: dict[tuple[str | None, int], float] = {}
+        self._floods_before: dict[tuple[str | None, int], float] = {}
+        self._floods_until = -inf
         self._targets: dict[str, tuple[int, str]] = {}
         self._told: set[tuple[str, str]] = set()
         self._unsynced: dict[int, None] = {}
@@ -437,7 +444,7 @@ class LinkStateEngine:
         """Our own link state is another: send it, and compute the paths with it."""
         self.last_topology_change = now
         self._announce_from = now + 2 * self.timers.gather
-        self._originate_at = min(self._originate_at, max(at, self._originated_at + self._scaled(self.timers.own_hold)))
+        self._originate_at = min(self._originate_at, max(at, self._originated_at + self._scaled(self.timers.join_hold)))
         self._compute_soon(now)
         if self.own_addresses.pending():
             self._want_announcement()
@@ -509,7 +516,9 @@ class LinkStateEngine:
     def _flux(self, now: float) -> None:
         """The network changes: advertise more often for a while."""
         self.last_topology_change = now
-        self._advertise_at = min(self._advertise_at, max(now, self._advertised_at + self.timers.ra_interval_flux))
+        at = self._advertised_at + self.timers.ra_interval_flux
+        if at < self._advertise_at:
+            self._advertise_at = at if at > now else now
 
     def _flood(self, to: str, body: bytes) -> None:
         message = ControlMessage(to, self._node_id, self._trace, body)
@@ -539,9 +548,10 @@ class LinkStateEngine:
         return seconds * (1 + len(self.nodes) * 0.01)
 
     def _compute_soon(self, now: float) -> None:
-        at = max(now + self.timers.gather, self._computed_at + self._scaled(self.timers.hold_down))
-        if at < self._compute_at:
-            self._compute_at = at
+        if self._compute_at == inf:
+            at = self._computed_at + self._scaled(self.timers.hold_down)
+            soonest = now + self.timers.gather
+            self._compute_at = at if at > soonest else soonest
 
     def _compute(self, now: float) -> None:
         """Find the paths to all routers, and tell the owner what is different."""
@@ -666,7 +676,7 @@ class LinkStateEngine:
                 next_at = at
         for router_id in done:
             del self._asking[router_id]
-        self._ask_at = next_at
+        self._ask_at = max(next_at, now + ASK_GRAIN)
 
     def _request_link_state(self, node: Node, came_from: int | None, now: float) -> None:
         """Send an LSR, and again until it is answered while there is a way."""
@@ -753,16 +763,10 @@ class LinkStateEngine:
         if target is None:
             target = self._target(message.to)
         kind = target[0]
-        if kind == _TO_ALL or kind == _TO_ALL_MOBILE:
-            if self._is_duplicate(message, now):
-                self.duplicates += 1
-                return
-            if self._node_id in message.trace or len(message.trace) > MAX_TRACE:
-                return
-        elif kind == _TO_OTHER:
+        if kind == _TO_OTHER:
             self._forward(message, target[1])
             return
-        elif kind == _TO_NOBODY:
+        if kind == _TO_NOBODY:
             self._tell_once("warning", "control_message_to_nobody", message.to[:64])
             return
         try:
@@ -772,16 +776,26 @@ class LinkStateEngine:
             name = message.ingress or (sender.node_id if sender is not None else "")
             self._tell_once("warning", "malformed_control_message", name, error=error.description)
             return
-        if kind == _TO_ALL:
-            if not isinstance(control, LinkStateUpdate):
-                self._flood_on(neighbor, message, control)
-        elif kind == _TO_ALL_MOBILE:
-            self._branch_held_on(now)
-            node = self.nodes.get(control.id)
-            if node is None or now >= node.life_began + NEW_LIFE_SETTLES:
+        if kind == _TO_ALL or kind == _TO_ALL_MOBILE:
+            if isinstance(control, LinkStateUpdate):
+                # Copies of link states are known by their sequence number, and news alone are passed on.
+                node = self.nodes.get(control.id)
+                if (
+                    node is not None
+                    and control.link_state_sequence <= node.link_state_sequence
+                    and control.instance == node.instance
+                ):
+                    self.duplicates += 1
+                    return
+            elif self._is_duplicate(message, now):
+                self.duplicates += 1
+                return
+            if self._node_id in message.trace or len(message.trace) > MAX_TRACE:
+                return
+            if kind == _TO_ALL_MOBILE:
                 self._branch_on(message, control)
-            elif len(self._held) < MAX_HELD:
-                self._held.append((now + NEW_LIFE_SETTLES, message, control))
+            elif not isinstance(control, LinkStateUpdate):
+                self._flood_on(neighbor, message, control)
         self._hear(neighbor, message, control, kind, now)
 
     def _target(self, to: str) -> tuple[int, str]:
@@ -806,21 +820,22 @@ class LinkStateEngine:
         return kind, name
 
     def _is_duplicate(self, message: ControlMessage, now: float) -> bool:
-        """Whether the same came within the last second, on another way."""
-        floods = self._floods
+        """Whether the same came within the last second, on another way.
+
+        There are two tables, and the older one is forgotten when the other is a second old: nothing is ever searched.
+        """
         key = (message.ingress, hash(message.body))
+        floods = self._floods
+        if now >= self._floods_until or len(floods) >= MAX_REMEMBERED_FLOODS:
+            self._floods_before = floods if now < self._floods_until + DUPLICATE_WINDOW else {}
+            self._floods = floods = {}
+            self._floods_until = now + DUPLICATE_WINDOW
         came_at = floods.get(key)
-        if came_at is not None:
-            if now - came_at < DUPLICATE_WINDOW:
-                return True
-            del floods[key]  # to be put at the end
-        elif len(floods) >= MAX_REMEMBERED_FLOODS:
-            del floods[next(iter(floods))]
+        if came_at is None:
+            came_at = self._floods_before.get(key)
+        if came_at is not None and now - came_at < DUPLICATE_WINDOW:
+            return True
         floods[key] = now
-        oldest = next(iter(floods))
-        while now - floods[oldest] >= DUPLICATE_WINDOW:
-            del floods[oldest]
-            oldest = next(iter(floods))
         return False
 
     def _flood_on(self, came_from: int, message: ControlMessage, control: Control) -> None:
@@ -984,11 +999,14 @@ class LinkStateEngine:
 
     def _on_link_state(self, update: LinkStateUpdate, now: float) -> bool:
         """Take a link state if it is news, and return whether it is."""
-        node = self.database.find_or_add(update.id, now)
+        nodes = self.nodes
+        node = nodes.get(update.id)
         if node is None:
-            self._tell_once("error", "too_many_routers", update.id)
-            return False
-        if not self._heard_instance(node, update.instance, False, now):
+            node = self.database.find_or_add(update.id, now)
+            if node is None:
+                self._tell_once("error", "too_many_routers", update.id)
+                return False
+        if node.instance != update.instance and not self._heard_instance(node, update.instance, False, now):
             return False
         if update.link_state_sequence <= node.link_state_sequence:
             return False
@@ -999,9 +1017,9 @@ class LinkStateEngine:
             self._flux(now)
             self._compute_soon(now)
             for router_id in update.peers:
-                if router_id != self.id and router_id not in self.nodes:
+                if router_id not in nodes and router_id != self.id:
                     self._add_named(router_id, now)
-        self._plan()
+            self._plan()
         return True
 
     def _pass_on(
