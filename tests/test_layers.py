@@ -46,7 +46,7 @@ THIRD_PARTY = {
     "cli": {"cyclopts", "rich", "structlog", "trio"},
 }  # fmt: skip
 
-SANS_IO = ("amqp", "routing", "adaptors")
+SANS_IO = ("amqp", "routing", "adaptors", "management")
 
 # Clocks, randomness, sockets, files and tasks: what would make a run unrepeatable, or wait.
 WORLD = {
