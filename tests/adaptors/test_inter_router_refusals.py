@@ -94,7 +94,7 @@ def test_a_router_that_connects_to_itself() -> None:
     assert line.accepting.closed
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "x" * 256])
+@pytest.mark.parametrize("name", ["", "a/b", "all", "x" * 256])
 def test_names_that_no_router_can_have(name: str) -> None:
     node = Routers().router("A")
     adaptor = node.accept()

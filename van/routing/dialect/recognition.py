@@ -31,6 +31,8 @@ STREAMING_LINKS: Final = "qd.streaming-links"
 CONNECTION_TRUNKING: Final = "qd.connection_trunking"
 # Capabilities of a link's terminus: of the links that carry the routers' own messages, and of those for deliveries.
 CONTROL_LINK: Final = "qd.router"
+# The capability of the link for everything that is addressed to an edge router.
+EDGE_DOWNLINK: Final = "qd.router-edge-downlink"
 DATA_LINK: Final = "qd.router-data"
 
 OUR_PRODUCT: Final = "van"
@@ -39,6 +41,8 @@ DISPATCH_PRODUCT: Final = "qpid-dispatch-router"
 MAX_COST: Final = 0x7FFFFFFF
 # A router's id stands in addresses and in each message's trace; others have host names there.
 MAX_ROUTER_ID: Final = 255
+# In the place of an id in addresses it means all routers.
+EVERYBODY: Final = "all"
 # What a peer says of itself is cut here for logs.
 MAX_TEXT: Final = 64
 
@@ -97,10 +101,10 @@ class PeerOpen:
     def refusal(self, own_id: str, own_version: str) -> str:
         """Why this peer cannot be a neighbour of the router `own_id`, in words; empty when it can."""
         peer = self.router_id
-        if not peer or len(peer) > MAX_ROUTER_ID or "/" in peer:
+        if not peer or len(peer) > MAX_ROUTER_ID or "/" in peer or peer == EVERYBODY:
             return (
                 f"the peer's container-id {peer[:MAX_TEXT]!r} cannot be a router's id: 1 to {MAX_ROUTER_ID} characters "
-                f"without a slash"
+                f"without a slash, and not {EVERYBODY!r}"
             )
         if peer == own_id:
             return (
