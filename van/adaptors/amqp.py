@@ -34,6 +34,7 @@ from van.routing.dialect.recognition import (
     CONNECTION_ID,
     CONTROL_LINK,
     DATA_LINK,
+    EDGE_DOWNLINK,
     OUR_PRODUCT,
     PRODUCT,
     VERSION,
@@ -383,7 +384,7 @@ class AmqpAdaptor(Adaptor):
         text = target.address or ""
         if target.dynamic:
             text = self.router.temporary_address(mobile=True)
-        incoming = self.router.attach_incoming(link, text, self.settings.link_capacity)
+        incoming = self.take_incoming(link, text)
         self.links[link] = incoming
         link.attach(
             Attach(
@@ -419,7 +420,7 @@ class AmqpAdaptor(Adaptor):
             text = self.router.temporary_address(mobile=False)
         if not text:
             raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's source needs an address")
-        outgoing = self.router.attach_outgoing(link, text, self.settings.link_capacity)
+        outgoing = self.take_outgoing(link, source, text)
         self.links[link] = outgoing
         # A filter that we do not apply is absent from our answer (3.5.3): the peer sees it.
         link.attach(
@@ -442,6 +443,16 @@ class AmqpAdaptor(Adaptor):
             )
         )
         self.router.started(outgoing)
+
+    def take_incoming(self, link: ReceiverLink, text: str) -> IncomingLink:
+        """Hand a link that the peer sends by to the core. Raises `AmqpLinkError`."""
+        return self.router.attach_incoming(link, text, self.settings.link_capacity)
+
+    def take_outgoing(self, link: SenderLink, source: Source, text: str) -> OutgoingLink:
+        """Hand a link that the peer receives by to the core. Raises `AmqpLinkError`."""
+        if EDGE_DOWNLINK in (source.capabilities or ()):
+            raise AmqpLinkError(ErrorCondition.FORBIDDEN, "Connectivity to the node is forbidden")
+        return self.router.attach_outgoing(link, text, self.settings.link_capacity)
 
     def _refuse(self, link: Link, error: AmqpLinkError) -> None:
         """Answer the attach without a terminus of ours, then detach: that is how a link is refused (2.6.3)."""

@@ -26,11 +26,9 @@ from van.routing.neighbor import MAX_IDLE_STREAMS, MAX_STREAMS
 from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, Router
 from van.routing.router_link import MAX_PRESETTLED, Retrier, RouterIncomingLink, SettledInside, UnsettledOutside
 
-# Addresses of the two nodes that routers have for one another, and the capability of the link for everything that is
-# addressed to the edge router itself.
+# Addresses of the two nodes that interior routers have for edges.
 MESH_DISCOVERY: Final = "_$qd.mesh_discovery"
 ADDRESS_TRACKING: Final = "_$qd.edge_addr_tracking"
-DOWNLINK: Final = "qd.router-edge-downlink"
 MESH_ID: Final = "meshid"
 MESH_ID_LENGTH: Final = 15
 # An edge says once which mesh it is in; the peers give this credit.

@@ -17,9 +17,9 @@ from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.message import AmqpValue, Message
 from van.routing.address import MAX_ADDRESS_LENGTH, Address, Distribution, address_key
 from van.routing.dialect.annotations import Annotations, encode_annotations
+from van.routing.dialect.recognition import EDGE_DOWNLINK
 from van.routing.edge import (
     ADDRESS_TRACKING,
-    DOWNLINK,
     MESH_DISCOVERY,
     MESH_ID,
     MESH_ID_LENGTH,
@@ -182,7 +182,7 @@ class EdgeRouter(Router):
             anonymous.source = uplink.sender = sender
             opener.owned(anonymous, sender)
             self.elsewhere.add_outgoing(sender)
-        downlink = opener.open_receiver(self.id, DOWNLINK)
+        downlink = opener.open_receiver(self.id, EDGE_DOWNLINK)
         if downlink is not None:
             self._receive(uplink, downlink, self.routed, anonymous=True)
         tracking = opener.open_receiver(ADDRESS_TRACKING, service=True)
