@@ -187,6 +187,9 @@ class EdgeListenerAdaptor(EdgeAdaptor):
             mesh.started()
         else:
             super()._attach_incoming(link)
+            incoming = self.links[link]
+            if isinstance(incoming, EdgeIncomingLink):
+                incoming.track()
 
     def _attach_outgoing(self, link: SenderLink) -> None:
         source = link.remote.source if link.remote is not None else None

@@ -276,6 +276,12 @@ class EdgeIncomingLink(RouterIncomingLink):
             self.owed = 0
             self.link.grant(owed)
 
+    def track(self) -> None:
+        """The link is there: the edge hears whether there is a receiver elsewhere."""
+        edges = self.address.edges
+        if edges is not None and not self.anonymous:
+            edges.changed()
+
     # -- ends ----------------------------------------------------------------------------------------------------
 
     def lost(self) -> None:
