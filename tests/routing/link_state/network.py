@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from itertools import pairwise
 from math import inf
 
 from van.routing.dialect.control import decode_control
@@ -99,7 +100,7 @@ class Net:
 
     def line(self, *ids: str) -> list[Station]:
         stations = [self.add(router_id) for router_id in ids]
-        for left, right in zip(stations, stations[1:], strict=False):
+        for left, right in pairwise(stations):
             self.join(left, right)
         return stations
 

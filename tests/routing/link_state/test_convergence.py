@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.routing.link_state.network import Net, Station
@@ -79,7 +81,10 @@ def test_a_cut_connection_leads_to_new_routes_in_a_tenth_of_a_second_everywhere(
 
     def rerouted() -> bool:
         return all(
-            station.engine.nodes[other.id].cost == abs(i - j) for i, station in unwound for j, other in unwound if i != j
+            station.engine.nodes[other.id].cost == abs(i - j)
+            for i, station in unwound
+            for j, other in unwound
+            if i != j
         )
 
     # From R1 the long way round to R0.
@@ -136,7 +141,7 @@ def test_advertisements_come_every_four_seconds_after_a_change_and_then_every_th
     a, _ = net.line("A", "B")
     net.run(200)
     times = [when for when, _, message in a.sent if isinstance(decode_control(message.body), RouterAdvertisement)]
-    gaps = [round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in pairwise(times)]
     assert gaps[:3] == [4, 4, 30] or gaps[:4] == [4, 4, 4, 30], gaps
     assert set(gaps[4:]) == {30}
 
