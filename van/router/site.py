@@ -82,7 +82,7 @@ SEQUENCES_IN_A_MILLISECOND: Final = 1_000_000
 # anybody is taken for silent. So many turns of the scheduler are a mebibyte from each peer.
 STOPPED_SECONDS: Final = 0.5
 TURNS_AFTER_STOP: Final = 16
-# How often it is looked whether what ended connections left behind is worth a collection, in seconds.
+# After a connection has ended, and at most so often, it is looked whether what they leave behind is worth a collection.
 TIDY_INTERVAL: Final = 1.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
 # ten or more; receivers that need longer get their deliveries again from whoever sent them.
@@ -141,6 +141,7 @@ class Site:
         # When the task of deadlines wakes by itself, and what wakes it before that.
         self._wakes_at = -inf
         self._sooner = trio.Event()
+        self._ended = trio.Event()
         self.reloading = trio.Lock()
         self._draining = trio.Event()
         self._reason = ""
@@ -228,6 +229,7 @@ class Site:
         def on_lost() -> None:
             self.adaptors.pop(number, None)
             self._collections.connection_ended()
+            self._ended.set()
 
         make: Callable[..., AmqpAdaptor] = AmqpAdaptor
         if entry.role == "inter-router":
@@ -337,7 +339,10 @@ class Site:
                 self._sooner = trio.Event()
 
     async def _tidy(self) -> None:
+        """Look after connections that have ended; while none does, this does not wake the process."""
         while True:
+            await self._ended.wait()
+            self._ended = trio.Event()
             await trio.sleep(TIDY_INTERVAL)
             self._collections.tidy(len(self.adaptors))
 
