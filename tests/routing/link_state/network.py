@@ -64,7 +64,9 @@ class Station(LinkStateOwner):
 
     def messages(self, kind: type[Control], since: float = 0.0) -> list[ControlMessage]:
         return [
-            message for when, _, message in self.sent if when >= since and isinstance(decode_control(message.body), kind)
+            message
+            for when, _, message in self.sent
+            if when >= since and isinstance(decode_control(message.body), kind)
         ]
 
 
