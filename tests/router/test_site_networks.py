@@ -1,0 +1,154 @@
+"""Sites that become a network: neighbours in any order of start, addresses everywhere, restarts, what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.interop.harness import free_port
+from tests.router.running import Running, running, until
+from tests.router.site_file import SiteFile
+from van.client import connect
+from van.router.describe import describe
+from van.routing.router import Router
+
+EAST = """
+[router]
+id = "east"
+mode = "interior"
+
+[[listener]]
+name = "open"
+url = "amqp://127.0.0.1:0"
+
+[[listener]]
+name = "routers"
+url = "amqp://127.0.0.1:{port}"
+role = "inter-router"
+"""
+
+WEST = """
+[router]
+id = "west"
+mode = "interior"
+
+[[listener]]
+name = "open"
+url = "amqp://127.0.0.1:0"
+
+[[connector]]
+name = "east"
+url = "amqp://127.0.0.1:{port}"
+role = "inter-router"
+cost = 3
+"""
+
+
+class Places:
+    """A folder for each of two routers, and the port of the one that listens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.east, self.west = (SiteFile(folder / name) for name in ("east", "west"))
+        for place in (self.east, self.west):
+            place.folder.mkdir()
+        self.port = free_port()
+
+    def text(self, template: str) -> str:
+        return template.format(port=self.port)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path)
+
+
+def knows(router: Router, other: str) -> bool:
+    node = router.engine.nodes.get(other) if router.engine is not None else None
+    return node is not None and node.reachable
+
+
+async def acquainted(*sites: Running) -> None:
+    routers = [scene.site.router for scene in sites]
+    await until(lambda: all(knows(one, other.id) for one in routers for other in routers if one is not other))
+
+
+async def exchange(sender_at: Running, receiver_at: Running) -> None:
+    async with (
+        connect(receiver_at.url()) as there,
+        there.receiver("orders") as receiver,
+        connect(sender_at.url()) as here,
+        here.sender("orders") as sender,
+    ):
+        tracker = sender.send_nowait("one coffee")
+        delivery = await receiver.receive()
+        assert delivery.body == "one coffee"
+        delivery.accept()
+        assert (await tracker.wait()).accepted
+
+
+async def test_an_address_of_one_site_is_an_address_of_the_other(places: Places) -> None:
+    async with (
+        running(places.east, places.text(EAST)) as east,
+        running(places.west, places.text(WEST)) as west,
+    ):
+        await acquainted(east, west)
+        await exchange(east, west)
+        await exchange(west, east)
+        engine = east.site.router.engine
+        assert engine is not None
+        assert engine.nodes["west"].cost == 3, "the higher cost of both ends"
+
+
+async def test_who_connects_first_waits_for_the_other(places: Places) -> None:
+    async with running(places.west, places.text(WEST)) as west:
+        await until(lambda: west.site.connectors[0].status == "FAILED")
+        async with running(places.east, places.text(EAST)) as east:
+            await acquainted(east, west)
+            await exchange(west, east)
+
+
+async def test_a_router_that_was_restarted_is_found_again_and_is_the_newer_one(places: Places) -> None:
+    async with running(places.west, places.text(WEST)) as west:
+        sequences = []
+        for _ in range(3):
+            async with running(places.east, places.text(EAST)) as east:
+                begun = trio.current_time()
+                await acquainted(east, west)
+                await exchange(west, east)
+                assert trio.current_time() - begun < 5.0, "no back-off in between that had grown"
+                assert west.site.router.engine is not None
+                node = west.site.router.engine.nodes["east"]
+                sequences.append((node.instance, node.link_state_sequence))
+            await until(lambda: not knows(west.site.router, "east"))
+        assert sequences == sorted(set(sequences)), "also where two starts are within a second"
+
+
+async def test_what_is_said_of_it(places: Places) -> None:
+    async with (
+        running(places.east, places.text(EAST)) as east,
+        running(places.west, places.text(WEST)) as west,
+    ):
+        await acquainted(east, west)
+        # What is said now is in the log of the last one that was configured.
+        await describe(west.site)
+        (neighbor,) = west.lines("neighbor")
+        assert (neighbor["router_id"], neighbor["cost"], neighbor["up"]) == ("east", 3, True)
+        (node,) = west.lines("node")
+        assert (node["router_id"], node["reachable"], node["next_hop"]) == ("east", True, "east")
+        assert node["peers"] == {"west": 3}
+        control = [line for line in west.lines("link") if line.get("control")]
+        assert sorted(line["direction"] for line in control) == ["in", "out"]
+        assert len(west.lines("link")) == 22
+
+
+async def test_the_end_of_a_router_is_noticed_by_its_neighbours_at_once(places: Places) -> None:
+    async with running(places.west, places.text(WEST)) as west:
+        async with running(places.east, places.text(EAST)) as east:
+            await acquainted(east, west)
+            east.site.drain("a test")
+            await until(lambda: not knows(west.site.router, "east"))
+            await east.over.wait()
+        assert east.code == 0
+        assert not east.lines("not settled in time, given back to their senders")
