@@ -123,7 +123,7 @@ class Site:
         self.adaptors: dict[int, tuple[AmqpAdaptor, ConnectionInfo]] = {}
         self.limit = ConnectionLimit(config.router.max_connections)
         self.credentials: dict[str, TlsCredentials] = {}
-        self.router = Router(
+        self.router: Router = _core(config.router.mode)(
             config.router.id,
             tokens=new_token,
             addresses=_addresses(config.addresses),
@@ -234,6 +234,8 @@ class Site:
         make: Callable[..., AmqpAdaptor] = AmqpAdaptor
         if entry.role == "inter-router":
             make = _inter_router_adaptor(entry.cost, new_token() if info.outgoing else "")
+        elif entry.role == "edge":
+            make = _edge_adaptor(info.outgoing)
         adaptor = make(
             self.router,
             settings,
@@ -465,6 +467,21 @@ def _network(router: RouterConfig) -> dict[str, Any]:
         ),
         "now": trio.current_time(),
     }
+
+
+def _core(mode: str) -> Callable[..., Router]:
+    """The core that a mode asks for."""
+    if mode != "edge":
+        return Router
+    from van.routing.edge_router import EdgeRouter
+
+    return EdgeRouter
+
+
+def _edge_adaptor(connecting: bool) -> Callable[..., AmqpAdaptor]:
+    from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
+
+    return EdgeConnectorAdaptor if connecting else EdgeListenerAdaptor
 
 
 def _inter_router_adaptor(cost: int, correlator: str) -> Callable[..., AmqpAdaptor]:
