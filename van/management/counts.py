@@ -43,24 +43,25 @@ def unsettled(owner: Owner) -> int:
 
 
 def presettled(owner: Owner) -> int:
-    """How many deliveries came settled, or went so: all, on links that carry only such."""
-    settled = owner.link.snd_settle_mode == SND_SETTLED or isinstance(owner, (ControlReceiver, ControlSender))
-    return owner.link.deliveries() if settled else 0
+    """How many deliveries came settled, or went so."""
+    if isinstance(owner, (IncomingLink, OutgoingLink)):
+        return owner.presettled
+    return owner.link.deliveries()
 
 
 def rejected(owner: Owner) -> int:
     """How many deliveries were rejected."""
-    return int(getattr(owner, "rejected", 0))
+    return owner.rejected if isinstance(owner, (IncomingLink, OutgoingLink)) else 0
 
 
 def released(owner: Owner) -> int:
     """How many deliveries were released."""
-    return int(getattr(owner, "released", 0))
+    return owner.released if isinstance(owner, (IncomingLink, OutgoingLink)) else 0
 
 
 def modified(owner: Owner) -> int:
     """How many deliveries were modified."""
-    return int(getattr(owner, "modified", 0))
+    return owner.modified if isinstance(owner, (IncomingLink, OutgoingLink)) else 0
 
 
 def accepted(owner: Owner) -> int:

@@ -157,7 +157,7 @@ class Address:
     the next round begins. `remote` holds the other routers that have receivers, None where it never was known to any;
     `advertised` says that they were told of it; `edges` is what edge routers have to do with it. `starved` says that
     its senders were asked for their credit. `copied` is where collectors of multicast deliveries are noted
-    (`ByteBudget.copied`).
+    (`ByteBudget.copied`). `past_ingress` and `past_egress` count the deliveries of links that have ended.
     """
 
     __slots__ = (
@@ -170,6 +170,8 @@ class Address:
         "incoming",
         "key",
         "outgoing",
+        "past_egress",
+        "past_ingress",
         "priority",
         "remote",
         "starved",
@@ -193,6 +195,8 @@ class Address:
         self.remote: RemoteDestinations | None = None
         self.advertised = False
         self.edges: EdgeAddress | None = None
+        self.past_ingress = 0
+        self.past_egress = 0
         self.cursor = 0
         self.starved = False
 

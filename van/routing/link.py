@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource
-from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected, Released
 from van.amqp.errors import DecodeError, ErrorCondition
 from van.amqp.link import RCV_SECOND, SND_SETTLED, ReceiverLink, SenderLink
 from van.amqp.message import read_priority
@@ -33,7 +33,8 @@ class IncomingLink(DeliverySink):
 
     `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit
     of an idle link: credit out + deliveries not settled + `owed`. `blocked` means that credit is withheld because
-    nobody receives.
+    nobody receives. `presettled` counts deliveries that came settled, `rejected`, `released` and `modified` outcomes:
+    what is accepted is the rest, and costs nothing.
     """
 
     __slots__ = (
@@ -46,7 +47,11 @@ class IncomingLink(DeliverySink):
         "grant_at",
         "grown_at",
         "link",
+        "modified",
         "owed",
+        "presettled",
+        "rejected",
+        "released",
         "router",
     )
 
@@ -61,6 +66,10 @@ class IncomingLink(DeliverySink):
         # Credit goes back in portions, so that Flows are few; a quarter keeps three quarters out all the time.
         self.grant_at = max(1, capacity // 4)
         self.owed = capacity
+        self.presettled = 0
+        self.rejected = 0
+        self.released = 0
+        self.modified = 0
         self.blocked = True
         self.grown_at = 0.0
         self.gone = False
@@ -144,6 +153,8 @@ class IncomingLink(DeliverySink):
         if not settled:
             link.update(delivery, state)
             return
+        if state is not ACCEPTED:
+            self.count(state)
         if delivery.more:
             self._end_early(delivery)
         elif link.rcv_settle_mode == RCV_SECOND and self.settles_second():
@@ -162,7 +173,18 @@ class IncomingLink(DeliverySink):
         """Whether the sender will settle after it has heard the outcome (rcv-settle-mode second, 2.8.3)."""
         return self.link.rcv_settle_mode == RCV_SECOND and not self.gone
 
+    def count(self, state: object) -> None:
+        """Note an outcome that is not accepted."""
+        kind = type(state)
+        if kind is Rejected:
+            self.rejected += 1
+        elif kind is Released:
+            self.released += 1
+        elif kind is Modified:
+            self.modified += 1
+
     def left(self, delivery: Delivery) -> None:
+        self.presettled += 1
         owed = self.owed + 1
         self.owed = owed
         if owed >= self.grant_at and not self.blocked:
@@ -251,6 +273,7 @@ class IncomingLink(DeliverySink):
         )
         if not delivery.settled:
             delivery.settled = True
+            self.rejected += 1
             self.link.session.settle(delivery, Rejected(error=error))
 
     def _end_early(self, delivery: Delivery) -> None:
@@ -273,10 +296,23 @@ class OutgoingLink(DeliverySource):
     `outstanding` counts those that wait or are not settled. `capacity` bounds how many *balanced* likes to have there.
     `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that
     deliveries have to be looked at one by one, `presettles` that all leave settled, `mixed` that what waits may not all
-    have the default priority.
+    have the default priority. `presettled`, `rejected`, `released` and `modified` count as those of incoming links do.
     """
 
-    __slots__ = ("address", "capacity", "link", "mixed", "outstanding", "presettles", "streaming", "urgent")
+    __slots__ = (
+        "address",
+        "capacity",
+        "link",
+        "mixed",
+        "modified",
+        "outstanding",
+        "presettled",
+        "presettles",
+        "rejected",
+        "released",
+        "streaming",
+        "urgent",
+    )
 
     def __init__(self, link: SenderLink, address: Address, capacity: int) -> None:
         super().__init__()
@@ -284,6 +320,10 @@ class OutgoingLink(DeliverySource):
         self.address = address
         self.capacity = capacity
         self.outstanding = 0
+        self.presettled = 0
+        self.rejected = 0
+        self.released = 0
+        self.modified = 0
         self.streaming = 0
         self.presettles = link.snd_settle_mode == SND_SETTLED
         self.mixed = False
@@ -413,7 +453,15 @@ class OutgoingLink(DeliverySource):
         """What a settlement means: the state it names, the one named before, or accepted (as the peers take it)."""
         if state is None or type(state) is Received:
             state = delivery.state if delivery.state is not None else ACCEPTED
-        return as_failed(state) if type(state) is Modified else state
+        kind = type(state)
+        if kind is Modified:
+            self.modified += 1
+            return as_failed(state)
+        if kind is Rejected:
+            self.rejected += 1
+        elif kind is Released:
+            self.released += 1
+        return state
 
     def _settled_early(self, delivery: Delivery) -> None:
         """Settled, perhaps before its last frame was written: the rest need not go out."""
@@ -425,6 +473,7 @@ class OutgoingLink(DeliverySource):
         drop_payload(delivery)
 
     def left(self, delivery: Delivery) -> None:
+        self.presettled += 1
         self.outstanding -= 1
         origin = delivery.origin
         if origin is not None:

@@ -46,6 +46,7 @@ from van.routing.link_state.messages import ControlMessage, MobileAddress
 from van.routing.neighbor import ControlReceiver, ControlSender, Neighbor, StreamOpener
 from van.routing.remote import RemoteDestinations
 from van.routing.router_link import Retrier, RouterIncomingLink, RouterOutgoingLink, SettledInside
+from van.routing.tally import Tally
 
 if TYPE_CHECKING:
     from van.amqp.session import Session
@@ -117,6 +118,7 @@ class Router(LinkStateOwner):
         for config in addresses:
             self.patterns.add(config)
         self._touched: list[Adaptor] = []
+        self.past = Tally()
         self._anonymous = Address("", Distribution.BALANCED, self._forward_anonymous, None)
         self._next_stall_check = inf
         self._next_stream_close = inf
@@ -244,6 +246,7 @@ class Router(LinkStateOwner):
         elif isinstance(link, (ControlReceiver, ControlSender)):
             self.neighbor_lost(link.neighbor)
         else:
+            self.past.add(link, isinstance(link, RouterIncomingLink))
             link.lost()
             address = link.address
             if isinstance(link, OutgoingLink):

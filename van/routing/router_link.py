@@ -104,6 +104,8 @@ class RouterIncomingLink(IncomingLink):
         if not settled:
             link.update(delivery, state)
             return
+        if state is not ACCEPTED:
+            self.count(state)
         if delivery.more:
             self._end_early(delivery)
         elif link.rcv_settle_mode == RCV_SECOND and self.settles_second():
