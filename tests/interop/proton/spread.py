@@ -16,7 +16,7 @@ from proton.handlers import MessagingHandler
 from proton.reactor import Container
 
 EVERY = OPTIONS.get("every", 0.005)
-PROBE_EVERY = 0.05
+PROBE_EVERY = 0.01
 QUIET = 1.0
 PATIENCE = OPTIONS.get("seconds", 30)
 START = time.monotonic()

@@ -239,6 +239,8 @@ class Network:
             else SkRouter(skrouterd, name, plan, ports, folder)
             for name, kind in plan.routers.items()
         }
+        self.reached: list[tuple[str, str, float]] = []
+        """Pairs of routers and seconds, as `reach` found them last."""
         self._clients: list[Program] = []
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -300,8 +302,8 @@ class Network:
         lines = self._output(program, seconds)
         if program.returncode != 0:
             pytest.fail("no message came from one to the other, and why: " + "\n".join(lines[1:]), pytrace=False)
-        latest: float = json.loads(lines[0])[-1][2]
-        return latest
+        self.reached = [(one, other, took) for one, other, took in json.loads(lines[0])]
+        return self.reached[-1][2]
 
     def ask(
         self,

@@ -487,6 +487,13 @@ class LinkStateEngine:
                 update = LinkStateUpdate(node.id, node.instance, node.link_state_sequence, node.peers)
                 message = ControlMessage(to, node.node_id, self._trace, encode_control(update, to))
                 self.owner.send_control(neighbor.number, message)
+                if node.advertised and node.id != neighbor.router_id:
+                    # Who knows of the addresses asks for them: by itself the router would say it seconds later.
+                    advertisement = RouterAdvertisement(
+                        node.id, node.instance, node.link_state_sequence, node.advertised
+                    )
+                    message = ControlMessage(to, node.node_id, self._trace, encode_control(advertisement, to))
+                    self.owner.send_control(neighbor.number, message)
 
     def _advertise(self, now: float) -> None:
         """Send an RA, and set when the next one is due."""
@@ -793,7 +800,12 @@ class LinkStateEngine:
             if self._node_id in message.trace or len(message.trace) > MAX_TRACE:
                 return
             if kind == _TO_ALL_MOBILE:
-                self._branch_on(message, control)
+                self._branch_held_on(now)
+                node = self.nodes.get(control.id)
+                if node is None or now >= node.life_began + NEW_LIFE_SETTLES:
+                    self._branch_on(message, control)
+                elif len(self._held) < MAX_HELD:
+                    self._held.append((now + NEW_LIFE_SETTLES, message, control))
             elif not isinstance(control, LinkStateUpdate):
                 self._flood_on(neighbor, message, control)
         self._hear(neighbor, message, control, kind, now)
