@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-import networkx
+import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,12 +52,12 @@ def peers_tree(graph: Graph, root: str) -> dict[str, str]:
 @pytest.mark.parametrize("seed", range(20))
 def test_costs_are_those_of_networkx(seed: int) -> None:
     graph = random_graph(seed)
-    oracle = networkx.Graph()
+    oracle = nx.Graph()
     for router, peers in graph.items():
         for peer, cost in peers.items():
             oracle.add_edge(router, peer, weight=cost)
     for root in graph:
-        assert shortest_paths(graph, root).cost == networkx.single_source_dijkstra_path_length(oracle, root)
+        assert shortest_paths(graph, root).cost == nx.single_source_dijkstra_path_length(oracle, root)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -75,10 +75,10 @@ def test_valid_origins_are_those_of_all_trees(seed: int) -> None:
             previous = peers_tree(graph, origin)
             on_the_way = set()
             for destination in graph:
-                if destination == own or destination == origin:
+                if destination in (own, origin):
                     continue
                 before = destination
-                while before != origin and before != own:
+                while before not in (origin, own):
                     before = previous[before]
                 if before == own:
                     on_the_way.add(destination)
