@@ -8,13 +8,15 @@ from collections import Counter
 import pytest
 
 from tests.adaptors.routers import RouterNode, Routers
+from tests.amqp.peer import decode_frames
 from tests.routing.network import Receiver, Sender, Sent
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.message import AmqpValue, Header, Message, Properties
-from van.amqp.performatives import Error
+from van.amqp.performatives import Error, Transfer
 from van.amqp.terminus import Target
 from van.amqp.types import Symbol, UByte
 from van.routing.address import AddressConfig, Distribution
+from van.routing.dialect.annotations import decode_annotations, section_end
 
 
 def line(*names: str, piece: int = 0, **distributions: str) -> tuple[Routers, list[RouterNode]]:
@@ -444,6 +446,23 @@ class TestAPathDies:
         network.advance(0.2)
         assert sorted(at_c.bodies) == sorted(b"%d" % number for number in range(20))
         assert all(each.state == ACCEPTED for each in sent)
+
+
+def test_control_messages_from_afar_reach_a_router_that_counts_their_hops() -> None:
+    network, nodes = line(*"ABCDEF")
+    a, e, f = nodes[0], nodes[-2], nodes[-1]
+    neighbor = e.router.neighbor_of("F")
+    assert neighbor is not None
+    neighbor.van = False
+    before = len(network.between(e, f).to_calling)
+    a.client().receiver("q")
+    network.advance(1.0)
+    frames = decode_frames(network.between(e, f).to_calling[before:])
+    sections = [frame.payload[: section_end(frame.payload)] for frame in frames if isinstance(frame.body, Transfer)]
+    traces = {(each.ingress, each.trace) for each in map(decode_annotations, sections)}
+    assert traces == {("0/A", ("0/D", "0/E")), ("0/E", ("0/E",))}
+    sender = f.client().sender("q")
+    assert sender.credit > 0
 
 
 class TestResent:

@@ -64,6 +64,10 @@ STREAM_CLOSE_INTERVAL: Final = 30.0
 MAX_ANNOTATIONS: Final = 4096
 # While the network's width is not known yet, a delivery may pass this many routers.
 LEAST_MAX_HOPS: Final = 8
+# A C router drops a message that has passed more routers than its network was wide at the last tick, and one. When a
+# path has died, that are the very messages that tell of it: it went on for seconds without them. So it is shown so many
+# routers of the trace at most, which is never too many; going round is prevented by the routers of our kind.
+FOREIGN_TRACE: Final = 2
 # A sender whose target has this capability wants released deliveries tried at other destinations.
 RESEND_CAPABILITY: Final = "qd.resend-released"
 ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
@@ -382,8 +386,11 @@ class Router(LinkStateOwner):
     def send_control(self, neighbor: int, message: ControlMessage) -> None:
         """Write a control message on a neighbour's control link."""
         known = self.neighbors.get(neighbor)
-        if known is not None and known.control_out is not None:
-            known.control_out.send(message)
+        if known is None or known.control_out is None:
+            return
+        if not known.van and len(message.trace) > FOREIGN_TRACE:
+            message = ControlMessage(message.to, message.ingress, message.trace[-FOREIGN_TRACE:], message.body)
+        known.control_out.send(message)
 
     def routes_changed(self) -> None:
         """The ways through the network are different now."""
