@@ -12,7 +12,7 @@ from proton import Message
 from proton.handlers import MessagingHandler
 from proton.reactor import Container
 
-RECONNECT = [0.01, 0.02, 0.02, 0.02, 0.02, 0.02, 0.05, 0.05, 0.05, 0.1]
+RECONNECT = [0.02] * 5000
 
 
 class First(MessagingHandler):

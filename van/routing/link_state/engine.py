@@ -231,7 +231,7 @@ class LinkStateEngine:
         self._unsynced: dict[int, None] = {}
         self._busy: deque[Node] = deque()
         self._syncs: deque[Iterator[None]] = deque()
-        self._held: deque[tuple[float, ControlMessage, Control]] = deque()
+        self._held: list[tuple[float, ControlMessage, Control]] = []
 
     # -- what the owner says ---------------------------------------------------------------------------------------
 
@@ -370,8 +370,9 @@ class LinkStateEngine:
             at = self._announce_at
         if self._advertise_at < at:
             at = self._advertise_at
-        if self._held and self._held[0][0] < at:
-            at = self._held[0][0]
+        for held in self._held:
+            if held[0] < at:
+                at = held[0]
         sweep_at = self.database.next_deadline()
         self._next = sweep_at if sweep_at < at else at
 
@@ -805,7 +806,7 @@ class LinkStateEngine:
                 if node is None or now >= node.life_began + NEW_LIFE_SETTLES:
                     self._branch_on(message, control)
                 elif len(self._held) < MAX_HELD:
-                    self._held.append((now + NEW_LIFE_SETTLES, message, control))
+                    self._held.append((node.life_began + NEW_LIFE_SETTLES, message, control))
             elif not isinstance(control, LinkStateUpdate):
                 self._flood_on(neighbor, message, control)
         self._hear(neighbor, message, control, kind, now)
@@ -876,10 +877,13 @@ class LinkStateEngine:
 
     def _branch_held_on(self, now: float) -> None:
         """Pass on the changes of addresses that have waited long enough."""
-        held = self._held
-        while held and held[0][0] <= now:
-            _, message, control = held.popleft()
-            self._branch_on(message, control)
+        if not self._held:
+            return
+        due = [each for each in self._held if each[0] <= now]
+        if due:
+            self._held = [each for each in self._held if each[0] > now]
+            for _, message, control in due:
+                self._branch_on(message, control)
 
     def _forward(self, message: ControlMessage, router_id: str) -> None:
         """Pass on to the router that it is for."""
