@@ -86,10 +86,12 @@ def _ps(pid: int, column: str) -> str | None:
 class RouterProcess:
     """`with RouterProcess() as router:` a router with the default settings, ready at `router.port`.
 
-    `start_seconds` is the time from starting the process to its `ready` line.
+    site: another configuration; `port` is that of its first listener. `start_seconds` is the time from starting the
+    process to its `ready` line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, site: str = SITE) -> None:
+        self._site = site
         self._folder = tempfile.TemporaryDirectory(prefix="van-benchmark-", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "log"
         self.port = 0
@@ -97,7 +99,7 @@ class RouterProcess:
 
     def __enter__(self) -> Self:
         site = Path(self._folder.name) / "site.toml"
-        site.write_text(SITE)
+        site.write_text(self._site)
         begin = time.perf_counter()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
