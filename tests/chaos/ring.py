@@ -516,6 +516,8 @@ class Run:
         started_at = ring.members[-1].started_at
         self.complete_seconds = last - started_at
         self.say(f"complete: {ring.size} routers, every one reaches every other")
+        latest = sorted(reach.at.items(), key=lambda entry: -entry[1])[:3]
+        self.say("  the last were " + ", ".join(f"{a} to {b} {at - started_at:.2f} s" for (a, b), at in latest))
         self.expect(
             self.complete_seconds <= self.limits.complete,
             f"{self.complete_seconds:.2f} s after the last start, {max(0.0, last - ready_at):.2f} s after it listened "
