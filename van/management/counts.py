@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from van.amqp.link import SND_SETTLED, Link, SenderLink
+from van.adaptors.amqp import NORMAL
+from van.amqp.link import Link, SenderLink
 from van.amqp.types import ULong
 from van.routing.address import Address
 from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.neighbor import ControlReceiver, ControlSender
-from van.routing.router_link import RouterIncomingLink, RouterOutgoingLink
+from van.routing.router_link import RouterIncomingLink
 
 if TYPE_CHECKING:
     from van.management.view import View
 
 Owner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
 
-ROUTER_ROLES: Final = frozenset({"inter-router", "inter-router-data"})
 # Control links carry settled messages only, before all others; the deployed routers show them with this priority.
 CONTROL_PRIORITY: Final = 9
 
@@ -85,11 +85,12 @@ def priority(link: Link) -> int:
     return min(link.priority, CONTROL_PRIORITY) if isinstance(link, SenderLink) else 4
 
 
-def link_type(owner: Owner) -> str:
-    """What a link is for, in the words of the deployed routers."""
+def link_type(owner: Owner, role: str) -> str:
+    """What a link of a connection of this role is for, in the words of the deployed routers."""
     if isinstance(owner, (ControlReceiver, ControlSender)):
         return "router-control"
-    return "inter-router" if isinstance(owner, (RouterIncomingLink, RouterOutgoingLink)) else "endpoint"
+    # Those have links of applications' kind to their edge routers.
+    return "inter-router" if owner.between_routers and role != "edge" else "endpoint"
 
 
 def in_process(view: View, address: Address) -> int:
@@ -108,23 +109,20 @@ def remote_hosts(address: Address) -> list[str]:
 
 
 def ingress(address: Address) -> int:
-    """How many deliveries applications here have sent to an address, on links that are there."""
-    return sum(link.link.deliveries() for link in address.incoming)
+    """How many deliveries applications here have sent by links to an address."""
+    links = [link for link in address.incoming if not link.between_routers]
+    return address.past_ingress + sum(link.link.deliveries() for link in links)
 
 
 def egress(view: View, address: Address) -> int:
-    """How many deliveries of an address have gone to applications here, on links that are there."""
-    return sum(link.link.deliveries() for link in address.outgoing if link not in view.in_process)
+    """How many deliveries of an address have gone to applications here."""
+    links = [link for link in address.outgoing if link not in view.in_process and not link.between_routers]
+    return address.past_egress + sum(link.link.deliveries() for link in links)
 
 
 def to_agents(view: View, address: Address) -> int:
     """How many deliveries of an address have gone to agents of the router."""
     return sum(link.link.deliveries() for link in address.outgoing if link in view.in_process)
-
-
-def transit(address: Address) -> int:
-    """How many deliveries to an address have passed from router to router."""
-    return int(getattr(address, "transit", 0))
 
 
 def outstanding(address: Address) -> int:
@@ -151,23 +149,35 @@ class Totals:
 
 
 def totals(view: View) -> Totals:
-    """Count the links that are there; outcomes are those that senders heard here."""
-    result = Totals()
+    """Count what links have carried, those that are there and those that were; outcomes as their senders heard them."""
+    past = view.router.past
+    result = Totals(
+        presettled=past.presettled,
+        dropped=view.router.dropped_presettled,
+        accepted=past.accepted,
+        rejected=past.rejected,
+        released=past.released,
+        modified=past.modified,
+        ingress=past.ingress,
+        egress=past.egress,
+        transit=past.transit,
+    )
     applications = 0
-    result.dropped = view.router.dropped_presettled
     for adaptor in view.facts.adaptors():
-        applications += adaptor.role not in ROUTER_ROLES
+        applications += adaptor.role == NORMAL
         for link, owner in adaptor.links.items():
             result.links += 1
-            if isinstance(owner, (RouterIncomingLink, ControlReceiver, ControlSender, RouterOutgoingLink)):
-                result.transit += link.deliveries() if isinstance(owner, RouterIncomingLink) else 0
+            if isinstance(owner, (ControlReceiver, ControlSender)):
+                continue
+            if owner.between_routers:
+                result.transit += link.deliveries() if isinstance(owner, IncomingLink) else 0
             elif isinstance(owner, IncomingLink):
                 result.ingress += link.deliveries()
-                result.presettled += presettled(owner)
+                result.presettled += owner.presettled
                 result.accepted += accepted(owner)
-                result.rejected += rejected(owner)
-                result.released += released(owner)
-                result.modified += modified(owner)
+                result.rejected += owner.rejected
+                result.released += owner.released
+                result.modified += owner.modified
             else:
                 result.egress += link.deliveries()
                 result.blocked += bool(owner.undelivered) and link.link_credit == 0

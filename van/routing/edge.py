@@ -9,7 +9,7 @@ any address is. What an edge router does on its own side is in `edge_router.py`.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
@@ -298,6 +298,8 @@ class EdgeOutgoingLink(OutgoingLink):
     `waits_for_end` is set by an edge router that keeps the link only until nothing is outstanding on it.
     """
 
+    between_routers: ClassVar[bool] = True
+
     __slots__ = ("anonymous", "peer", "waits_for_end")
 
     def __init__(
@@ -416,6 +418,8 @@ class EdgeOutgoingLink(OutgoingLink):
 
 class EdgeStreamLink(OutgoingLink):
     """An anonymous link to the peer, for one streaming delivery at a time."""
+
+    between_routers: ClassVar[bool] = True
 
     __slots__ = ("peer",)
 

@@ -6,7 +6,7 @@ counts credit: they say how much more may come, and put deliveries where the lin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected, Released
@@ -34,8 +34,10 @@ class IncomingLink(DeliverySink):
     `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit
     of an idle link: credit out + deliveries not settled + `owed`. `blocked` means that credit is withheld because
     nobody receives. `presettled` counts deliveries that came settled, `rejected`, `released` and `modified` outcomes:
-    what is accepted is the rest, and costs nothing.
+    what is accepted is the rest, and costs nothing. `between_routers`: whether the peer is a router.
     """
+
+    between_routers: ClassVar[bool] = False
 
     __slots__ = (
         "address",
@@ -298,6 +300,8 @@ class OutgoingLink(DeliverySource):
     deliveries have to be looked at one by one, `presettles` that all leave settled, `mixed` that what waits may not all
     have the default priority. `presettled`, `rejected`, `released` and `modified` count as those of incoming links do.
     """
+
+    between_routers: ClassVar[bool] = False
 
     __slots__ = (
         "address",

@@ -250,7 +250,7 @@ class Router(LinkStateOwner):
         elif isinstance(link, (ControlReceiver, ControlSender)):
             self.neighbor_lost(link.neighbor)
         else:
-            self.past.add(link, isinstance(link, RouterIncomingLink))
+            self.past.add(link)
             link.lost()
             address = link.address
             if isinstance(link, OutgoingLink):

@@ -8,7 +8,7 @@ annotations on and picks the link by priority. Large deliveries take links of th
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from van.amqp.delivery import Delivery, DeliveryOrigin, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected, Released
@@ -42,6 +42,8 @@ _unpack_uint: Final = struct.Struct(">I").unpack_from
 
 class RouterIncomingLink(IncomingLink):
     """A link that a neighbour sends deliveries by, for any address."""
+
+    between_routers: ClassVar[bool] = True
 
     __slots__ = ("neighbor", "settled_waiting")
 
@@ -183,6 +185,8 @@ class RouterIncomingLink(IncomingLink):
 
 class RouterOutgoingLink(OutgoingLink):
     """A link to a neighbour: for the deliveries of one priority, or for one streaming delivery at a time."""
+
+    between_routers: ClassVar[bool] = True
 
     __slots__ = ("neighbor",)
 

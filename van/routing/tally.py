@@ -23,11 +23,11 @@ class Tally:
         self.released = 0
         self.modified = 0
 
-    def add(self, link: IncomingLink | OutgoingLink, between_routers: bool) -> None:
+    def add(self, link: IncomingLink | OutgoingLink) -> None:
         """A link is about to end: what it has carried is kept."""
         deliveries = link.link.deliveries()
         address = link.address
-        if between_routers:
+        if link.between_routers:
             if isinstance(link, IncomingLink):
                 self.transit += deliveries
         elif isinstance(link, OutgoingLink):
