@@ -80,7 +80,8 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
     """Link state engines that talk to each other.
 
     With `whole_paths` a message to one router is one event, with the delay of its whole path, wherever the routers on
-    the path would have sent it at that moment; otherwise it goes from engine to engine, as floods always do.
+    the path would have sent it at that moment; otherwise it goes from engine to engine, as floods always do. The trees
+    of paths of equal graphs are computed once for all engines then.
     `control_messages` counts what was sent from router to router, every hop; `control_octets` their bodies; `lost` what
     got lost of them. The other parameters are `VirtualNetwork`'s.
     """
@@ -103,13 +104,14 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
             seed, delay=delay, jitter=jitter, loss=loss, reconnect=reconnect, offset=offset, drift=drift
         )
         self.timers = timers
-        # A tree of shortest paths is the same for all, so it is computed once.
-        self.trees = TreeCache()
         self.whole_paths = whole_paths
+        self.trees = TreeCache() if whole_paths else None
         self.engine = engine
         self.control_messages = 0
         self.control_octets = 0
         self.lost = 0
+        self._draw = self.random.random
+        self._destinations: dict[str, str] = {}
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
@@ -133,23 +135,34 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
 
     def send(self, end: End, message: ControlMessage) -> None:
         """Send a message to the router at this end."""
-        if self.whole_paths and "_topo/0/" in message.to and not message.to.startswith(FLOODS):
-            self._send_whole_path(end, message)
-            return
+        if self.whole_paths:
+            destination = self._destinations.get(message.to)
+            if destination is None:
+                destination = self._destination(message.to)
+            if destination:
+                self._send_whole_path(end, message, destination)
+                return
         self.control_messages += 1
         self.control_octets += len(message.body)
-        draw = self.random.random
+        draw = self._draw
         if end.silent or not end.open or (self.loss and draw() < self.loss):
             self.lost += 1
             return
-        when = max(self.now + end.delay * (1 + self.jitter * draw()), end.arrival)
+        when = self.now + end.delay * (1 + self.jitter * draw())
+        if when < end.arrival:  # noqa: PLR1730 - a call for each of millions of messages costs more
+            when = end.arrival
         end.arrival = when
         self._numbers += 1
         heappush(self._heap, (when, self._numbers, self._arrive, end, message))
 
-    def _send_whole_path(self, end: End, message: ControlMessage) -> None:
+    def _destination(self, to: str) -> str:
+        """The one router that a message is for; empty when it is for all, or for the neighbour."""
+        destination = "" if to.startswith(FLOODS) else to.partition("_topo/0/")[2].partition("/")[0]
+        self._destinations[to] = destination
+        return destination
+
+    def _send_whole_path(self, end: End, message: ControlMessage, destination: str) -> None:
         """Find the way that the routers of this moment would send it, and let it arrive at the end of that."""
-        destination = message.to.partition("_topo/0/")[2].partition("/")[0]
         delay = 0.0
         passed: list[str] = []
         while True:
@@ -179,8 +192,10 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
         if station.paused:
             station.backlog.append((self._arrive, (end, message)))
             return
-        station.engine.receive(end.number, message, station.clock.local(self.now))
-        if station.engine.next_deadline() != station.wake_local:
+        engine = station.engine
+        clock = station.clock
+        engine.receive(end.number, message, clock.offset + clock.rate * self.now)
+        if engine.next_deadline() < station.wake_local:
             self._schedule(station)
 
     # -- what is true, and what the engines take for true --------------------------------------------------------

@@ -394,11 +394,12 @@ class VirtualNetwork(VirtualTime, ABC, Generic[S]):
     def _wake(self, station: S, when: float) -> None:
         if station.wake_at != when:
             return
-        station.wake_at = inf
+        # Rounding must not make it a moment before the time that was asked for.
+        now = max(station.clock.local(when), station.wake_local)
+        station.wake_at = station.wake_local = inf
         if station.paused:
             return
-        # Rounding must not make it a moment before the time that was asked for.
-        station.handle_deadline(max(station.clock.local(when), station.wake_local))
+        station.handle_deadline(now)
         self._woken(station)
         self._schedule(station)
 
