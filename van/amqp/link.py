@@ -332,7 +332,7 @@ class SenderLink(Link):
     """The sending end: it pulls deliveries from `source` as credit, window and socket allow.
 
     `queued` says that the connection has it among the links to be asked for frames. `priority` orders links of one
-    connection, 0 to 9.
+    connection, 0 to 9. `presettled` counts deliveries that left settled.
     """
 
     __slots__ = (
@@ -343,6 +343,7 @@ class SenderLink(Link):
         "_first",
         "_max_payload",
         "_prefix",
+        "presettled",
         "priority",
         "queued",
         "source",
@@ -355,6 +356,7 @@ class SenderLink(Link):
         self.source: DeliverySource = NoSource()
         self.queued = False
         self.priority = 4
+        self.presettled = 0
         self._current: Delivery | None = None
         self._first = False
         self._prefix = b""
@@ -462,6 +464,7 @@ class SenderLink(Link):
         unsettled = session.unsettled_out
         delivery_id = session.next_delivery_id
         sent = 0
+        settled = 0
         while credit > 0 and window > 0 and undelivered and written < limit:
             delivery = undelivered.popleft()
             payload = delivery.payload
@@ -469,7 +472,8 @@ class SenderLink(Link):
             if delivery.chunks is not None or size > max_payload or delivery.message_format or delivery.aborted:
                 session.next_delivery_id = delivery_id
                 self._settle_counts(session, credit, window, sent)
-                sent = 0
+                self.presettled += settled
+                sent = settled = 0
                 if size > self.max_message_size:
                     delivery.holder.held -= size
                     delivery.payload = b""
@@ -489,6 +493,7 @@ class SenderLink(Link):
             delivery.sender = self
             delivery.out_id = delivery_id
             if delivery.settled:
+                settled += 1
                 out.append(pack(base + size, prefix, delivery_id, b"\xa0\x04", delivery_id, b"\x43\x41"))
                 out.append(payload)
                 delivery.holder.held -= size
@@ -503,6 +508,7 @@ class SenderLink(Link):
             written += base + size
         session.next_delivery_id = delivery_id
         self._settle_counts(session, credit, window, sent)
+        self.presettled += settled
         if self.drain and credit > 0 and not undelivered:
             # 2.6.7: nothing more to send, so the credit that is left is given up.
             self.delivery_count = serial_add(self.delivery_count, credit)
@@ -621,6 +627,7 @@ class SenderLink(Link):
                 if delivery.settled and not delivery.aborted:
                     # `settled` may have come with a later frame than the first.
                     session.unsettled_out.pop(delivery.out_id, None)
+                    self.presettled += 1
                     self.source.left(delivery)
                 break
         return written

@@ -44,9 +44,9 @@ def unsettled(owner: Owner) -> int:
 
 def presettled(owner: Owner) -> int:
     """How many deliveries came settled, or went so."""
-    if isinstance(owner, (IncomingLink, OutgoingLink)):
+    if isinstance(owner, IncomingLink):
         return owner.presettled
-    return owner.link.deliveries()
+    return owner.link.presettled if isinstance(owner, (OutgoingLink, ControlSender)) else owner.link.deliveries()
 
 
 def rejected(owner: Owner) -> int:

@@ -298,7 +298,7 @@ class OutgoingLink(DeliverySource):
     `outstanding` counts those that wait or are not settled. `capacity` bounds how many *balanced* likes to have there.
     `streaming` counts deliveries without end, which occupy the link; their `target` is this. `urgent` says that
     deliveries have to be looked at one by one, `presettles` that all leave settled, `mixed` that what waits may not all
-    have the default priority. `presettled`, `rejected`, `released` and `modified` count as those of incoming links do.
+    have the default priority. `rejected`, `released` and `modified` count outcomes.
     """
 
     between_routers: ClassVar[bool] = False
@@ -310,7 +310,6 @@ class OutgoingLink(DeliverySource):
         "mixed",
         "modified",
         "outstanding",
-        "presettled",
         "presettles",
         "rejected",
         "released",
@@ -324,7 +323,6 @@ class OutgoingLink(DeliverySource):
         self.address = address
         self.capacity = capacity
         self.outstanding = 0
-        self.presettled = 0
         self.rejected = 0
         self.released = 0
         self.modified = 0
@@ -477,7 +475,6 @@ class OutgoingLink(DeliverySource):
         drop_payload(delivery)
 
     def left(self, delivery: Delivery) -> None:
-        self.presettled += 1
         self.outstanding -= 1
         origin = delivery.origin
         if origin is not None:
