@@ -197,7 +197,7 @@ class LinkStateEngine:
 
         # Paths.
         self._tree = spf.Tree(router_id, [router_id], {}, {router_id: 0})
-        self._graph: spf.Graph = {}
+        self._topology = spf.Topology({}, router_id)
         self._origins: dict[str, set[str]] = {}
         self._branches: dict[str, list[Neighbor]] = {}
         self._computed_digest: object = None
@@ -351,6 +351,11 @@ class LinkStateEngine:
             if next(sync, _DONE) is _DONE:
                 self._syncs.popleft()
         self._plan()
+
+    def _wake_by(self, at: float) -> None:
+        """Something more is due at this time."""
+        if at < self._next:
+            self._next = at
 
     def _plan(self) -> None:
         """Work out when something is due next."""
@@ -574,13 +579,14 @@ class LinkStateEngine:
             self._add_named(router_id, now)
         states = self.database.states()
         states[self.id] = peers
-        self._graph = spf.usable_links(states, self.id)
-        self._tree = tree = spf.shortest_paths(self._graph, self.id)
+        self._topology = spf.Topology(states, self.id)
+        self._tree = tree = spf.shortest_paths(self._topology, self.id)
         self.radius = spf.radius(tree)
         self._origins.clear()
         self._branches.clear()
         if self._trees is not None:
             self._graph_digest = self._digest()
+            self._trees.add(self._graph_digest, tree)
         self.version += 1
         hops = spf.next_hops(tree)
         appeared: list[Node] = []
@@ -633,8 +639,8 @@ class LinkStateEngine:
         if root == self.id:
             return self._tree
         if self._trees is None:
-            return spf.shortest_paths(self._graph, root)
-        return self._trees.find(self._graph_digest, self._graph, root)
+            return spf.shortest_paths(self._topology, root)
+        return self._trees.find(self._graph_digest, self._topology, root)
 
     def _digest(self) -> int:
         """What tells this state of the network from others: all engines of the same component have the same."""
@@ -667,6 +673,7 @@ class LinkStateEngine:
             self._asking[node.id] = node
             if at < self._ask_at:
                 self._ask_at = at
+                self._wake_by(at)
 
     def _ask(self, now: float) -> None:
         """Send LSR and MAR to those who owe something."""
@@ -741,7 +748,11 @@ class LinkStateEngine:
         message = ControlMessage(ALL_MOBILE, self._node_id, self._trace, self.own_addresses.announce(ALL_MOBILE))
         for neighbor in self._branches_of(self.id):
             self.owner.send_control(neighbor.number, message)
-        self._advertise(now)
+        if self.own_addresses.pending():
+            # There was too much for one update. The pause gives those who hear it, and us, time for other things.
+            self._announce_at = now + self.timers.mobile_hold
+        else:
+            self._advertise(now)
 
     def _start(self, node: Node, task: Iterator[None]) -> None:
         """Let something be done with a router's addresses, behind what is being done already."""
@@ -1011,7 +1022,6 @@ class LinkStateEngine:
         else:
             node.ask_mobile_at = inf
         self._asks(node)
-        self._plan()
 
     def _on_link_state(self, update: LinkStateUpdate, now: float) -> bool:
         """Take a link state if it is news, and return whether it is."""

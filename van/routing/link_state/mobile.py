@@ -20,7 +20,11 @@ from van.routing.link_state.database import Node
 from van.routing.link_state.messages import MobileAddress
 
 # Addresses that are decoded, or told to the owner, in one go: about 2 ms.
-SLICE = 500
+SLICE = 250
+# Changes of our own addresses in one update: about 2 ms to write, and its hearers have slices to do meanwhile. The
+# first update, and one that is asked for, tells everything at once, as the protocol wants it; it is joined of pieces
+# that were encoded one by one before (10 000 addresses: 1.5 ms).
+MAX_CHANGES = 4000
 
 _Tell = Callable[[str, list[MobileAddress], list[str]], None]
 
@@ -40,7 +44,8 @@ class OwnAddresses:
         self._first = sequence + 1
         self._current: dict[str, tuple[MobileAddress, bytes]] = {}
         self._announced: dict[str, tuple[MobileAddress, bytes]] = {}
-        self._changed: dict[str, None] = {}
+        # What is to be announced: the descriptor of what is new or different, or of what was withdrawn.
+        self._changed: dict[str, bytes] = {}
         self._absolute: bytes | None = None
 
     def set(self, address: MobileAddress) -> bool:
@@ -53,8 +58,8 @@ class OwnAddresses:
             return False
         current = self._current.get(key)
         if current is None or current[0] != address:
-            self._current[key] = (address, encode_address(address))
-        self._changed[key] = None
+            current = self._current[key] = (address, encode_address(address))
+        self._changed[key] = current[1]
         return True
 
     def remove(self, key: str) -> bool:
@@ -62,7 +67,7 @@ class OwnAddresses:
         if self._current.pop(key, None) is None:
             return False
         if key in self._announced:
-            self._changed[key] = None
+            self._changed[key] = encode_withdrawn(key)
             return True
         self._changed.pop(key, None)
         return False
@@ -72,22 +77,29 @@ class OwnAddresses:
         return bool(self._changed)
 
     def announce(self, to: str) -> bytes:
-        """Return the update that tells all others what changed, and count it as announced."""
-        add: list[bytes] = []
-        delete: list[bytes] = []
-        for key in self._changed:
-            current = self._current.get(key)
-            if current is None:
-                del self._announced[key]
-                delete.append(encode_withdrawn(key))
-            else:
-                self._announced[key] = current
-                add.append(current[1])
-        self._changed.clear()
+        """Return an update that tells all others what changed, and count that as announced.
+
+        It has `MAX_CHANGES` at most: while something is `pending`, another has to follow.
+        """
         self._absolute = None
         if not self.sequence:
             self.sequence = self._first
+            self._changed.clear()
+            self._announced = self._current.copy()
             return self.all(to)
+        add: list[bytes] = []
+        delete: list[bytes] = []
+        announced = self._announced
+        keys = list(islice(self._changed, MAX_CHANGES))
+        for key in keys:
+            descriptor = self._changed.pop(key)
+            current = self._current.get(key)
+            if current is None:
+                del announced[key]
+                delete.append(descriptor)
+            else:
+                announced[key] = current
+                add.append(descriptor)
         self.sequence += 1
         return encode_differential(
             self.router_id, self.sequence, encode_descriptors(add), encode_descriptors(delete), to
