@@ -12,7 +12,7 @@ import itertools
 from typing import Any
 
 from tests.adaptors.routers import Line, RouterNode, Routers
-from tests.routing.network import WIRE_CAPACITY, Client
+from tests.routing.network import Client
 from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
 from van.routing.address import AddressConfig, Distribution

@@ -122,6 +122,8 @@ class EdgeRouter(Router):
         self.proxies: dict[Address, Proxies] = {}
         # Addresses taken for reachable, and until when.
         self._trusted: dict[Address, float] = {}
+        # Addresses that may have a link which is not needed any more.
+        self._ended: dict[Address, None] = {}
         # Everything that is elsewhere by its name; no address of its own, and in no table.
         self.elsewhere = Address(
             "L_edge", Distribution.BALANCED, forwarder_of(Distribution.BALANCED, edges=True), None, self.budget.copied
@@ -247,8 +249,8 @@ class EdgeRouter(Router):
             self.release(address)
 
     def proxy_ended(self, link: EdgeOutgoingLink) -> None:
-        """Nothing is outstanding any more for senders that are gone."""
-        self._sync(link.address)
+        """Nothing is outstanding any more for senders that are gone: the link can go, behind what is being written."""
+        self._ended[link.address] = None
 
     def tracked(self, key: str, reachable: bool) -> None:
         """The interior router says whether somebody elsewhere receives from an address."""
@@ -370,11 +372,17 @@ class EdgeRouter(Router):
     # -- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
+        if self._ended:
+            return self.now
         deadline = super().next_deadline()
         return min(deadline, *self._trusted.values()) if self._trusted else deadline
 
     def handle_deadline(self, now: float) -> None:
         super().handle_deadline(now)
+        ended = list(self._ended)
+        self._ended.clear()
+        for address in ended:
+            self._sync(address)
         for address in [address for address, until in self._trusted.items() if now >= until]:
             del self._trusted[address]
             proxies = self.proxies.get(address)

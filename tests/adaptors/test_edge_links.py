@@ -1,0 +1,388 @@
+"""What an edge router has on its uplinks: links as its clients come and go, tracking, standing by, and losses."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.adaptors.edges import EdgeNode, Site, edge, interiors, listen, uplink
+from tests.adaptors.routers import Line, RouterNode, Routers
+from van.amqp.connection import Connection
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified
+from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.message import AmqpValue, Message, Properties
+from van.amqp.performatives import Attach
+from van.amqp.terminus import Source, Target
+
+
+def message(body: str, *, to: str | None = None) -> bytes:
+    return Message(properties=Properties(to=to), body=AmqpValue(body)).encode()
+
+
+def what(link: Link) -> str:
+    """A link in the words of an edge: who it sends to, or receives from."""
+    local = link.local
+    assert local is not None
+    assert isinstance(local.source, Source)
+    assert isinstance(local.target, Target)
+    if isinstance(link, SenderLink):
+        return f"to {local.target.address}"
+    assert isinstance(link, ReceiverLink)
+    return f"from {local.source.address}"
+
+
+def links(line: Line) -> list[str]:
+    adaptor = line.calling
+    return sorted(what(link) for link in [*adaptor.links, *adaptor.services])
+
+
+def single() -> tuple[Routers, RouterNode, EdgeNode, Line]:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    return network, a, e, uplink(network, e, a)
+
+
+VITAL = ["from E", "from _$qd.edge_addr_tracking", "to None", "to _$qd.mesh_discovery"]
+
+
+def test_an_uplink_has_its_links_at_once() -> None:
+    _, a, e, line = single()
+    assert links(line) == VITAL
+    (peer,) = a.router.edge_peers.values()
+    assert peer.mesh == e.edge.mesh
+    assert len(peer.mesh) == 15
+    assert e.edge.active is not None
+    assert e.edge.active.sender is not None
+    assert e.edge.active.sender.link.link_credit == 250
+    assert a.router.addresses["HE"].advertised
+
+
+def test_links_come_and_go_with_receivers_and_senders() -> None:
+    network, _, e, line = single()
+    client = e.client()
+    first, second = client.receiver("orders"), client.receiver("orders")
+    assert links(line) == sorted([*VITAL, "from orders"])
+    sender = client.sender("orders")
+    assert links(line) == sorted([*VITAL, "from orders", "to orders"])
+    first.detach()
+    network.run()
+    assert links(line) == sorted([*VITAL, "from orders", "to orders"])
+    second.detach()
+    network.run()
+    assert links(line) == sorted([*VITAL, "to orders"])
+    sender.detach()
+    network.run()
+    assert links(line) == VITAL
+    assert not e.edge.proxies
+    assert not e.router.addresses
+
+
+def test_what_is_there_before_the_uplink_gets_its_links_with_it() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    client = e.client()
+    client.receiver("orders")
+    client.sender("bills")
+    temporary = client.receiver(None, dynamic=True)
+    line = uplink(network, e, a)
+    assert temporary.error is None
+    assert links(line) == sorted([*VITAL, "from orders", "to bills"])
+
+
+def test_the_routers_own_node_stays_where_it_is() -> None:
+    _, _, e, line = single()
+    client = e.client()
+    client.receiver("$management")
+    client.sender("$management")
+    assert links(line) == VITAL
+
+
+def test_tracking_says_whether_somebody_elsewhere_receives() -> None:
+    network, a, e, _ = single()
+    sender = e.client().sender("orders")
+    assert sender.credit == 0
+    own = e.client().receiver("orders")
+    assert sender.credit == 250
+    proxies = e.edge.proxies[e.router.addresses["Morders"]]
+    # Its own receiver is none elsewhere.
+    assert proxies.bound is None
+    other = a.client().receiver("orders")
+    assert proxies.bound is proxies.sender
+    other.detach()
+    network.run()
+    assert proxies.bound is None
+    own.detach()
+    network.run()
+    sent = sender.send(message("one"))
+    network.run()
+    assert sent.states == [RELEASED]
+    assert sender.credit == 0
+    a.client().receiver("orders", credit=10)
+    assert sender.credit == 250
+
+
+def test_two_edges_hear_of_each_other() -> None:
+    network, a, e, _ = single()
+    f = edge(network, "F")
+    uplink(network, f, a)
+    at_e, at_f = e.client(), f.client()
+    from_e, from_f = at_e.sender("orders"), at_f.sender("orders")
+    receiver = at_e.receiver("orders", credit=10)
+    assert (from_e.credit, from_f.credit) == (250, 250)
+    assert e.edge.proxies[e.router.addresses["Morders"]].bound is None
+    assert f.edge.proxies[f.router.addresses["Morders"]].bound is not None
+    assert from_f.send(message("one")).states == []
+    network.run()
+    assert receiver.bodies == [message("one")]
+
+
+def test_edges_of_one_mesh_are_one_place() -> None:
+    network, a, e, _ = single()
+    f = edge(network, "F")
+    f.edge.mesh = e.edge.mesh
+    uplink(network, f, a)
+    news = [node.client().receiver("mc/news", credit=10) for node in (e, f, a)]
+    sender = e.client().sender("mc/news")
+    sender.send(message("one"))
+    network.run()
+    assert [receiver.bodies for receiver in news] == [[message("one")], [], [message("one")]]
+    f.client().receiver("orders", credit=10)
+    orders = e.client().sender("orders")
+    assert orders.credit == 0
+
+
+def test_a_mesh_that_has_all_receivers_is_advertised_with_them() -> None:
+    site = Site()
+    site.clients["E"].receiver("orders")
+    site.settle()
+
+    def seen() -> dict[str, str | None]:
+        assert site.b.router.engine is not None
+        return {key: mobile.mesh for key, mobile in site.b.router.engine.nodes["A"].addresses.items()}
+
+    assert seen() == {"HE": site.e.edge.mesh, "Morders": site.e.edge.mesh}
+    other = site.clients["A"].receiver("orders")
+    site.settle()
+    assert seen() == {"HE": site.e.edge.mesh, "Morders": None}
+    other.detach()
+    site.settle()
+    assert seen() == {"HE": site.e.edge.mesh, "Morders": site.e.edge.mesh}
+
+
+def test_tracking_looks_at_the_meshes_of_other_routers() -> None:
+    site = Site()
+    site.f.edge.mesh = site.e.edge.mesh
+    site.uplink_f.cut()
+    uplink(site.network, site.f, site.b)
+    site.settle()
+    sender = site.clients["E"].sender("orders")
+    site.clients["F"].receiver("orders")
+    site.settle()
+    assert sender.credit == 0
+    site.clients["B"].receiver("orders")
+    site.settle()
+    assert sender.credit == 250
+
+
+def test_what_was_sent_goes_up_although_its_sender_has_gone() -> None:
+    network, a, e, line = single()
+    receiver = a.client().receiver("orders", credit=200)
+    client = e.client()
+    sender = client.sender("orders")
+    line.cut_off = True
+    for number in range(100):
+        sender.send(message(str(number)), settled=True)
+    network.run()
+    client.close()
+    assert "to orders" in links(line)
+    line.cut_off = False
+    network.run()
+    network.advance(0.01)
+    assert receiver.bodies == [message(str(number)) for number in range(100)]
+    assert links(line) == VITAL
+
+
+def test_a_second_uplink_stands_by_and_takes_over() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first, second = uplink(network, e, a), uplink(network, e, b)
+    client = e.client()
+    client.receiver("orders", credit=100)
+    sender = client.sender("bills")
+    assert links(first) == sorted([*VITAL, "from orders", "to bills"])
+    assert links(second) == []
+    first.cut()
+    assert links(second) == sorted([*VITAL, "from orders", "to bills"])
+    receiver = b.client().receiver("bills", credit=10)
+    sent = sender.send(message("one"))
+    back = b.client().sender("orders").send(message("two"))
+    network.run()
+    assert receiver.bodies == [message("one")]
+    assert sent.states == back.states == [ACCEPTED]
+    assert e.lines("uplink lost") == [{"router": "A", "following": "B"}]
+
+
+def test_the_way_back_to_a_standby_is_found_when_the_first_returns() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first, second = uplink(network, e, a), uplink(network, e, b)
+    first.cut()
+    first = uplink(network, e, a)
+    assert links(first) == []
+    second.cut()
+    assert links(first) == VITAL
+
+
+def test_deliveries_in_doubt_and_deliveries_not_sent_when_the_uplink_is_lost() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    receiver = b.client().receiver("orders", credit=1000, auto=False)
+    network.advance(1.5)
+    sender = e.client().sender("orders")
+    in_doubt = [sender.send(message(f"doubt {number}")) for number in range(5)]
+    network.run()
+    assert len(receiver.deliveries) == 5
+    # Nothing more of these leaves the edge.
+    first.cut_off = True
+    waiting = [sender.send(message(f"waits {number}")) for number in range(300)]
+    network.run()
+    first.cut_off = False
+    first.cut()
+    network.advance(1.0)
+    assert all(each.states == [Modified(delivery_failed=True)] and each.settled for each in in_doubt)
+    sent = [each for each in waiting if each.states == [Modified(delivery_failed=True)]]
+    bodies = [got.body for got in receiver.deliveries[5:]]
+    # What had not been written took the new uplink, and the rest followed; every delivery has an outcome.
+    assert len(bodies) > 100
+    settled = 0
+    while settled < len(receiver.deliveries):
+        receiver.deliveries[settled].settle()
+        settled += 1
+        network.run()
+    assert all(each.settled for each in waiting)
+    assert [each.states for each in waiting].count([ACCEPTED]) == 300 - len(sent)
+    assert len(receiver.deliveries) == 5 + 300 - len(sent)
+
+
+def test_senders_go_on_while_uplinks_change_and_learn_when_nobody_is_there() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    at_a = a.client()
+    at_a.receiver("orders", credit=10)
+    sender = e.client().sender("orders")
+    network.advance(1.5)
+    proxies = e.edge.proxies
+    first.cut()
+    address = e.router.addresses["Morders"]
+    # The new uplink knows the receiver too: the sender did not notice.
+    assert sender.credit == 250
+    assert proxies[address].bound is proxies[address].sender
+    at_a.cut()
+    network.advance(1.5)
+    sent = sender.send(message("one"))
+    network.run()
+    assert sent.states == [RELEASED]
+
+
+def test_without_another_uplink_senders_are_held_back_until_it_is_back() -> None:
+    network, a, e, line = single()
+    a.client().receiver("orders", credit=100)
+    sender = e.client().sender("orders")
+    assert sender.credit == 250
+    line.cut()
+    sent = sender.send(message("one"))
+    network.run()
+    assert sent.states == [RELEASED]
+    assert sender.credit == 0
+    line = uplink(network, e, a)
+    assert sender.credit == 250
+    again = sender.send(message("two"))
+    network.run()
+    assert again.states == [ACCEPTED]
+    assert links(line) == sorted([*VITAL, "to orders"])
+
+
+def test_a_stream_under_way_when_the_uplink_is_lost_is_in_doubt() -> None:
+    network, a, e, line = single()
+    receiver = a.client().receiver("big", credit=10)
+    sender = e.client().sender("big")
+    stream = sender.begin(b"x" * 300_000)
+    network.run()
+    assert receiver.deliveries[0].incomplete
+    line.cut()
+    assert receiver.deliveries[0].aborted
+    assert stream.states == [Modified(delivery_failed=True)]
+
+
+def test_everything_is_gone_when_everybody_has_gone() -> None:
+    network, a, e, line = single()
+    clients = [a.client(), e.client()]
+    for client in clients:
+        client.receiver("orders", credit=10)
+        client.sender("orders").send(message("one"))
+        client.receiver(None, dynamic=True)
+        client.sender(None).send(message("one", to="orders"))
+    network.run()
+    for client in clients:
+        client.cut()
+    network.advance(0.01)
+    assert links(line) == VITAL
+    line.cut()
+    assert not e.router.addresses
+    assert not e.edge.proxies
+    assert not e.edge.elsewhere.outgoing
+    assert not a.router.edge_peers
+    assert not a.router.addresses
+    for node in (a, e):
+        node.router.budget.recount()
+        assert not node.router.budget.orphans
+        assert node.router.budget.held() == 0
+
+
+def test_an_edge_at_a_listener_for_applications_is_told_so() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    dialled = e.dial()
+    network.wire(dialled, a.normal())
+    assert "is its listener of role edge?" in dialled.refusal
+    assert dialled.connection.closed
+    assert not e.edge.uplinks
+    assert e.edge.active is None
+
+
+def test_an_edge_at_a_listener_for_routers_is_told_so() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    dialled = e.dial()
+    network.wire(dialled, a.accept())
+    assert "is its listener of role edge?" in dialled.refusal
+
+
+def test_an_application_at_a_listener_for_edges_is_served() -> None:
+    network, (a,) = interiors("A")
+    receiver = a.client().receiver("orders", credit=10)
+    adaptor = listen(a)
+    application = Connection("app", accepting=False)
+    application.open()
+    session = application.session()
+    session.begin()
+    link = session.sender("out")
+    link.attach(Attach(name="out", handle=0, role=False, source=Source(), target=Target(address="orders")))
+    for _ in range(5):
+        adaptor.receive_data(b"".join(application.data_to_send()), 0.0)
+        network.run()
+        application.receive_data(b"".join(adaptor.data_to_send(65536)), 0.0)
+    assert link.link_credit == 250
+    assert receiver.error is None
+
+
+@pytest.mark.parametrize("name", ["E", "A"])
+def test_a_router_of_the_same_id_is_no_edge(name: str) -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, name)
+    dialled = e.dial()
+    network.wire(dialled, listen(a))
+    assert bool(dialled.refusal) == (name == "A")
