@@ -16,17 +16,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from math import ceil
 from pathlib import Path
 
-import measure
+import trio
 from measure import Figures, RouterProcess, cpu_seconds, environment, medians, resident_kib, table
 from wire import Batches, Counter, Peer, body_start, dial, message
-
-import trio
 
 from van.amqp.message import Message
 from van.client import Requester, connect
@@ -252,21 +249,20 @@ class Agent:
             results = _map(answer)["results"]
             assert isinstance(results, list)
             rows += len(results)
-            if len(results) < page:
+            if not results:
                 return rows
 
     async def until_knows(self, count: int, known: bool = True) -> float:
         """Wait until the router knows so many addresses at least, or no more does; return when that was."""
         with trio.fail_after(PATIENCE):
-            while await self.knows(count) != known:
+            while await self.knows(count) != known:  # noqa: ASYNC110 - another process is waited for
                 await trio.sleep(ASK_INTERVAL)
         return time.perf_counter()
 
 
 def _map(answer: Message) -> dict[str, object]:
     value = getattr(answer.body, "value", None)
-    if not isinstance(value, dict):
-        raise RuntimeError(f"the management node answers {answer.application_properties!r}")
+    assert isinstance(value, dict), f"the management node answers {answer.application_properties!r}"
     return value
 
 

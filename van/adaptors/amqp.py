@@ -28,7 +28,7 @@ from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import MAX_SESSION_FRAMES, Session
 from van.amqp.terminus import Coordinator, Source, Target
 from van.amqp.types import Int
-from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, Adaptor
+from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, SMALL_READ_SIZE, Adaptor
 from van.routing.dialect.recognition import (
     ANONYMOUS_RELAY,
     CONNECTION_ID,
@@ -132,6 +132,7 @@ class AmqpAdaptor(Adaptor):
         now: float = 0.0,
     ) -> None:
         super().__init__()
+        self.read_size = SMALL_READ_SIZE
         self.router = router
         self.settings = settings
         self.number = number
@@ -188,9 +189,11 @@ class AmqpAdaptor(Adaptor):
         self.router.now = now
         connection = self.connection
         events = connection.receive_data(data, now)
-        if events:
+        if events or not self.opened:
             self._handle(events)
-        self.read_size = LARGE_READ_SIZE if connection.frame_awaited >= LARGE_FRAME else READ_SIZE
+            self.read_size = SMALL_READ_SIZE
+        else:
+            self.read_size = LARGE_READ_SIZE if connection.frame_awaited >= LARGE_FRAME else READ_SIZE
         if self.connection.closed:
             self.closed = True
 
@@ -363,6 +366,8 @@ class AmqpAdaptor(Adaptor):
         except AmqpLinkError as error:
             self._refuse(link, error)
         except AmqpSessionError as error:
+            # It has no handle, so its session does not know it.
+            self._forget(link)
             self._fail_session(link.session, error)
 
     def _answered(self, link: Link) -> None:
@@ -501,7 +506,7 @@ class AmqpAdaptor(Adaptor):
         session.end(error)
 
     def _release_session(self, session: Session) -> None:
-        links = [link for link in self.links if link.session is session]
+        links = [link for link in session.links.values() if link in self.links]
         self.router.session_lost(session, [self.links[link] for link in links])
         for link in links:
             self._forget(link)
