@@ -315,7 +315,7 @@ class Network:
     ) -> dict[str, tuple[float, list[dict[str, Any]]]]:
         """Ask `$management` of these routers until each has these rows; by name the seconds it took, and all rows."""
         urls = {name: self.routers[name].url for name in names}
-        program = self.client("manage", routers=urls, type=f"io.skupper.router.{entity}", rows=rows, seconds=seconds)
+        program = self.client("seen", routers=urls, type=f"io.skupper.router.{entity}", rows=rows, seconds=seconds)
         answers = [json.loads(line) for line in self._output(program, seconds)]
         late = [answer for answer in answers if answer[1] is None]
         if late or program.returncode != 0:
