@@ -6,14 +6,17 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from tests.cli.vans import Van
+from tests.client.sites import running_site
 from van.cli import status_tables
-from van.cli.status_query import PAGE, ManagementClient
+from van.cli.errors import StoppedError
+from van.cli.status_query import PAGE, ManagementClient, management_address
 from van.client import AmqpValue, Message, Properties, Sender, connect
 
 
@@ -179,6 +182,19 @@ async def test_an_answer_that_is_none_is_told(van: Van, address: str, reply: dic
     async with standing_in(van.router.url(), address, reply) as client:
         with pytest.raises(Exception, match=text):
             await client.query("router")
+
+
+async def test_a_router_that_is_not_in_the_network_is_told_with_who_is(tmp_path: Path) -> None:
+    text = '[router]\nid = "here"\nmode = "interior"\n[[listener]]\nname = "open"\nurl = "amqp://127.0.0.1:0"\n'
+    async with running_site(tmp_path, text) as site, connect(site.url()) as connection:
+        nowhere = management_address("nowhere", None)
+        async with connection.requester(nowhere) as requester:
+            with pytest.raises(StoppedError, match="'van status nodes' lists who is") as stopped:
+                await ManagementClient(requester, nowhere, 0.2).query("router")
+        assert stopped.value.code == 75
+        async with connection.requester(management_address("here", None)) as requester:
+            (row,) = await ManagementClient(requester, "here", 5.0).query("router.node")
+        assert row["nextHop"] == "(self)"
 
 
 # --- cells

@@ -254,6 +254,27 @@ def test_who_takes_no_replies_stops_nobody_else() -> None:
     assert network.asker().ask(operation="GET-TYPES").status == 200
 
 
+def test_while_the_router_takes_no_replies_requests_wait() -> None:
+    """Replies that nobody takes have used up the memory that one connection may have, until somebody leaves."""
+    network = Managed(memory_limit=1_000_000)
+    greedy = network.asker()
+    greedy.replies.link.sink.auto = False  # type: ignore[attr-defined]
+    greedy.replies.drain()
+    network.run()
+    for _ in range(90):
+        greedy.sender.send(greedy.request(operation="GET-ATTRIBUTES").encode())
+    network.run()
+    other = network.asker()
+    sent = other.send(other.request(operation="GET-TYPES"))
+    assert network.agent.busy
+    assert (sent.settled, other.answers()) == (False, [])
+    greedy.client.cut()
+    network.run()
+    assert sent.settled
+    assert [answer.status for answer in other.answers()] == [200]
+    assert not network.agent.busy
+
+
 def test_the_agent_is_no_connection_and_its_links_are_not_counted() -> None:
     network = Managed()
     asker = network.asker()

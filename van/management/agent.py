@@ -40,6 +40,8 @@ MAX_REQUESTS: Final = 50
 MAX_WAITING: Final = 100
 # Replies that may wait for all receivers together.
 MAX_REPLIES: Final = 10_000
+# Replies that the router does not take, for it is short of memory: beyond them requests wait.
+MAX_BACKLOG: Final = 20
 # No request of today needs more, in octets; larger ones are rejected with amqp:link:message-size-exceeded.
 MAX_REQUEST_SIZE: Final = 1024 * 1024
 # What is done before others have their turn, counted in rows: one to two milliseconds.
@@ -120,7 +122,7 @@ class ManagementAgent:
         if self._moving:
             return
         self._move()
-        if self._asked and not self._told:
+        if self._can_answer() and not self._told:
             self._told = True
             self.on_more()
 
@@ -165,9 +167,9 @@ class ManagementAgent:
             pass
 
     def go_on(self) -> bool:
-        """Do a slice of work; returns whether there is more. Afterwards `Router.wake_touched` has to be called."""
+        """Do a slice of work; returns whether there is more to do now. Afterwards call `Router.wake_touched`."""
         left = SLICE
-        while self._asked and left > 0:
+        while left > 0 and self._can_answer():
             asked = self._asked[0]
             left -= self._advance(asked, left)
             reply = asked.reply
@@ -176,9 +178,15 @@ class ManagementAgent:
                 self._settle(asked, ACCEPTED)
                 if reply is not None:
                     self._send(reply.encode())
+            if len(self._replies.undelivered) >= MAX_BACKLOG:
+                self._move()
         self._move()
-        self._told = bool(self._asked)
+        self._told = self._can_answer()
         return self._told
+
+    def _can_answer(self) -> bool:
+        """Whether there is something to answer, and the router takes the replies that there are."""
+        return bool(self._asked) and len(self._replies.undelivered) < MAX_BACKLOG
 
     def _advance(self, asked: _Asked, rows: int) -> int:
         """Go on with one request; returns how much was done, counted in rows."""
