@@ -1,6 +1,7 @@
 """Send `bodies`, each once there is credit; print the outcome of each.
 
-`mode`: unsettled (the default), settled (at most once), second (exactly once: we settle what is accepted).
+`mode`: unsettled (the default), settled (at most once), second (exactly once: we settle what is accepted). After the
+last outcome it stays for `linger` seconds: Proton closes without having written what waits for the peer's window.
 """
 
 from options import OPTIONS, connect, say
@@ -59,11 +60,22 @@ class Send(MessagingHandler):
 
     def close_when_done(self, event):
         if not self.bodies and not self.unsettled:
-            event.connection.close()
+            if OPTIONS.get("linger"):
+                event.container.schedule(OPTIONS["linger"], Close(event.connection))
+            else:
+                event.connection.close()
 
     def on_link_error(self, event):
         say("link error", event.link.remote_condition.name)
         event.connection.close()
+
+
+class Close:
+    def __init__(self, connection):
+        self.connection = connection
+
+    def on_timer_task(self, event):
+        self.connection.close()
 
 
 Container(Send()).run()

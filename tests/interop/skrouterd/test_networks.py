@@ -90,7 +90,7 @@ def test_pre_settled_messages_come(network: Network, way: tuple[str, str], addre
     bodies = [f"number {number}" for number in range(100)]
     receiver = network.client("receive", address=address, count=100, credit=200, **network.at(there))
     assert receiver.line() == "ready"
-    sender = network.client("send", address=address, bodies=bodies, mode="settled", **network.at(here))
+    sender = network.client("send", address=address, bodies=bodies, mode="settled", linger=1, **network.at(here))
     assert sender.output() == [f"{body} sent settled" for body in bodies]
     assert receiver.output() == [f"message {body} settled" for body in bodies]
 
