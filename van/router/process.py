@@ -9,15 +9,15 @@ from typing import Final
 # What macOS allows a process where it says that there is no limit.
 OPEN_MAX: Final = 10_240
 
-# A collection of the youngest objects costs by their number, which is bounded by this: tens of microseconds. Python's
-# own 700 would have one for every few reads.
-YOUNG_OBJECTS: Final = 10_000
-# Every so many of those, objects that survived one are looked at as well: 3 ms where all of them did, as when thousands
-# of addresses come.
+# A collection of the youngest objects costs by their number, which is bounded by this: tens of microseconds, a
+# millisecond where all of them stay, as when thousands of addresses come. Python's own 700 would have one for every few
+# reads.
+YOUNG_OBJECTS: Final = 5000
+# Every so many of those, objects that survived one are looked at as well: 5 ms where all of them did.
 MIDDLE_ROUNDS: Final = 5
 # A full collection looks at every object there is, 40 ms for 100 000 addresses. With this one comes after a hundred
 # million objects more than went away, which is never: `FullCollections` asks for one when there is a reason.
-FULL_ROUNDS: Final = 2000
+FULL_ROUNDS: Final = 4000
 # What a connection leaves behind refers to itself, and only a full collection is sure to free it: one after so many
 # connections (a few MiB), and after a quarter of those that are open, so that its cost for each stays the same.
 ENDED_CONNECTIONS: Final = 100
