@@ -26,15 +26,6 @@ def forwarder_of(distribution: Distribution, *, edges: bool) -> Callable[[Addres
     return EDGE_FORWARDERS[distribution] if edges else FORWARDERS[distribution]
 
 
-def _links(address: Address, delivery: Delivery) -> list[OutgoingLink]:
-    """The receivers here that it did not come from, the next one in turn first."""
-    links = address.outgoing
-    if len(links) > 1:
-        start = address.cursor % len(links)
-        links = links[start:] + links[:start]
-    return [link for link in links if not link.echoes(delivery)]
-
-
 def _hops(address: Address, delivery: Delivery) -> list[Hop]:
     """The ways to receivers elsewhere, the cheapest first."""
     remote = address.remote
@@ -44,53 +35,64 @@ def _hops(address: Address, delivery: Delivery) -> list[Hop]:
     return remote.choices(annotations.origin if annotations is not None else "")
 
 
-def _take_turns(address: Address, taken: OutgoingLink) -> None:
-    """The next round begins behind the one that was taken."""
-    address.cursor = address.outgoing.index(taken) + 1
-
-
 def forward_balanced(address: Address, delivery: Delivery) -> None:
-    """Hand the delivery to the receiver with the fewest deliveries outstanding."""
+    """Hand the delivery to the receiver with the fewest deliveries outstanding; those with none take turns."""
+    links = address.outgoing
+    count = len(links)
+    start = address.cursor
     best: OutgoingLink | None = None
     least = 0
-    for link in _links(address, delivery):
+    for offset in range(count):
+        link = links[(start + offset) % count]
         value = link.load()
-        if best is None or value < least:
+        if (best is None or value < least) and not link.echoes(delivery):
             best = link
             least = value
+            address.cursor = (start + offset + 1) % count
             if value == 0:
-                break
-    if best is None or least:
-        way: Hop | None = None
-        for hop in _hops(address, delivery):
-            value = hop.load()
-            if (best is None and way is None) or value < least:
-                way = hop
-                least = value
-        if way is not None:
-            way.enqueue(delivery)
-            return
-    if best is None:
+                best.enqueue(delivery)
+                return
+    way: Hop | None = None
+    for hop in _hops(address, delivery):
+        value = hop.load()
+        if value < least or (best is None and way is None):
+            way = hop
+            least = value
+    if way is not None:
+        address.cursor = start
+        way.enqueue(delivery)
+    elif best is not None:
+        best.enqueue(delivery)
+    else:
         _nowhere(address, delivery)
-        return
-    _take_turns(address, best)
-    best.enqueue(delivery)
 
 
 def forward_closest(address: Address, delivery: Delivery) -> None:
     """Hand the delivery to the receivers here in turn, else to the routers that cost least."""
-    links = _links(address, delivery)
-    if links:
-        chosen = next((link for link in links if not link.streaming), links[0])
-        _take_turns(address, chosen)
-        chosen.enqueue(delivery)
+    links = address.outgoing
+    count = len(links)
+    start = address.cursor
+    busy: OutgoingLink | None = None
+    for offset in range(count):
+        link = links[(start + offset) % count]
+        if link.echoes(delivery):
+            continue
+        if not link.streaming:
+            address.cursor = (start + offset + 1) % count
+            link.enqueue(delivery)
+            return
+        if busy is None:
+            busy = link
+    if busy is not None:
+        address.cursor = (start + 1) % count
+        busy.enqueue(delivery)
         return
     hops = _hops(address, delivery)
     nearest = [hop for hop in hops if hop.cost == hops[0].cost]
     if not nearest:
         _nowhere(address, delivery)
         return
-    start = address.cursor % len(nearest)
+    start %= len(nearest)
     address.cursor = start + 1
     nearest[start].enqueue(delivery)
 
@@ -98,7 +100,7 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
 def forward_multicast(address: Address, delivery: Delivery) -> None:
     """Hand a copy to every receiver, and one to every neighbour on whose side there are others."""
     annotations: Annotations | None = delivery.annotations
-    targets: list[OutgoingLink | Hop] = [*_links(address, delivery)]
+    targets: list[OutgoingLink | Hop] = [link for link in address.outgoing if not link.echoes(delivery)]
     remote = address.remote
     if remote is not None and (
         annotations is None or not annotations.origin or remote.router.knows(annotations.origin)

@@ -162,7 +162,12 @@ class EdgeRouter(Router):
         if uplink.sender is not None:
             self.elsewhere.remove_outgoing(uplink.sender)
         following = self.uplinks[0] if self.uplinks and not self.ending else None
-        self.log("warning", "uplink lost", router=uplink.router_id, following=following and following.router_id)
+        self.log(
+            "info" if self.ending else "warning",
+            "uplink lost",
+            router=uplink.router_id,
+            following=following.router_id if following is not None else None,
+        )
         if following is not None:
             self._activate(following)
             for address in found:
