@@ -66,6 +66,12 @@ def test_latency_is_measured_from_outside(row: str) -> None:
     assert all(0 < figures["p50 µs"] <= figures["p99 µs"] for figures in rows.values())
 
 
+def test_answers_of_the_management_node_are_measured() -> None:
+    rows = run("management.py", "--links", "1200")
+    assert len(rows) == 7
+    assert positive(rows)
+
+
 def test_an_idle_router_is_measured() -> None:
     rows = run("idle.py", "--connections", "20")
     assert positive(rows)

@@ -11,6 +11,7 @@ from tests.routing.network import Client, Receiver, Sender
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.link import SND_SETTLED
 from van.amqp.message import Message, Properties
+from van.management import counts
 
 OUTCOMES = {
     "acceptedCount": ACCEPTED,
@@ -166,3 +167,15 @@ def test_deliveries_of_anonymous_senders_count_for_the_router() -> None:
     assert len(receiver.deliveries) == 1
     row = next(row for row in asker.query("router.link").rows if row["owningAddr"] is None)
     assert (row["linkDir"], row["deliveryCount"]) == ("in", 1)
+
+
+def test_links_of_many_connections_are_counted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "COUNTED_AT_ONCE", 2)
+    network = Managed(slices=True)
+    asker = network.asker()
+    for number in range(9):
+        network.client().receiver(f"q/{number}")
+    asker.send(asker.request(operation="QUERY", entityType="routerMetrics"))
+    assert network.work() > 3
+    row = asker.answers()[0].rows[0]
+    assert (row["linkCount"], row["connectionCount"]) == (11, 10)

@@ -185,7 +185,14 @@ class RouterMetrics(EntityType[counts.Totals]):
     )
 
     def rows(self, view: View) -> Iterable[counts.Totals]:
-        yield counts.totals(view)
+        if view.totals is None:
+            for _ in counts.count_totals(view):
+                pass
+        assert view.totals is not None
+        return (view.totals,)
+
+    def prepare(self, view: View, asked: Collection[str]) -> Iterator[None]:
+        return counts.count_totals(view)
 
     def identity(self, view: View, row: counts.Totals) -> str:
         return "1"
@@ -324,19 +331,22 @@ class RouterLink(EntityType[LinkRow]):
             for link, owner in adaptor.links.items():
                 yield LinkRow(adaptor, link, owner)
 
-    def page(self, view: View, offset: int, count: int | None) -> list[LinkRow]:
-        result: list[LinkRow] = []
-        for adaptor in view.facts.adaptors():
+    def page(self, view: View, offset: int, count: int | None) -> Iterator[LinkRow]:
+        # The links of one connection at a time, and those before the page not at all.
+        for adaptor in list(view.facts.adaptors()):
             links = adaptor.links
             if offset >= len(links):
                 offset -= len(links)
                 continue
-            wanted = None if count is None else offset + count - len(result)
-            result.extend(LinkRow(adaptor, link, owner) for link, owner in islice(links.items(), offset, wanted))
+            wanted = None if count is None else offset + count
+            found = list(islice(links.items(), offset, wanted))
+            for link, owner in found:
+                yield LinkRow(adaptor, link, owner)
             offset = 0
-            if count is not None and len(result) >= count:
-                break
-        return result
+            if count is not None:
+                count -= len(found)
+                if count <= 0:
+                    return
 
     def identity(self, view: View, row: LinkRow) -> str:
         return link_identity(view, row)

@@ -29,7 +29,10 @@ COMMON: Final = ["name", "identity", "type"]
 
 
 class Reply:
-    """An answer that is being made. `step` goes on with it; it is `done` when `encode` may be called."""
+    """An answer that is being made. `step` goes on with it; it is `done` when `encode` may be called.
+
+    `made` counts the rows so far.
+    """
 
     def __init__(self, reply_to: str, correlation_id: MessageId | None) -> None:
         self.reply_to = reply_to
@@ -38,6 +41,7 @@ class Reply:
         self.description = "OK"
         self.body = bytearray()
         self.done = False
+        self.made = 0
 
     def step(self, rows: int) -> int:
         """Do about so much more, counted in rows; returns how much was done."""
@@ -85,7 +89,6 @@ class QueryReply(Reply):
         self._preparing = chain.from_iterable([declared.prepare(view, names) for declared in types])
         self._rows = _rows(view, list(zip(types, columns, strict=True)), request.offset, request.count)
         self._prepared = False
-        self._made = 0
 
     def step(self, rows: int) -> int:
         done = 0
@@ -101,13 +104,13 @@ class QueryReply(Reply):
                 break
             columns, row = found
             columns.encode(self._view, row, self.body)
-            self._made += 1
+            self.made += 1
             done += 1
         return done
 
     def _finish(self) -> None:
         rows = self.body
-        close_list(rows, 0, self._made)
+        close_list(rows, 0, self.made)
         self.body = bytearray()
         encode_value(_NAMES, self.body)
         encode_value(self._names, self.body)

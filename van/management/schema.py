@@ -227,8 +227,11 @@ class EntityType(Generic[Row]):
         """Every entity of this type, in an order that stays."""
         raise NotImplementedError
 
-    def page(self, view: View, offset: int, count: int | None) -> list[Row]:
-        """So many entities behind the first `offset` ones; all with None. A list, for rows come and go meanwhile."""
+    def page(self, view: View, offset: int, count: int | None) -> Iterable[Row]:
+        """So many entities behind the first `offset` ones; all with None.
+
+        They may come and go while the rows are taken one by one: what is iterated over is a copy.
+        """
         start = min(offset, sys.maxsize)
         stop = None if count is None else min(start + count, sys.maxsize)
         return list(islice(self.rows(view), start, stop))
