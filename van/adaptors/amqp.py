@@ -248,6 +248,7 @@ class AmqpAdaptor(Adaptor):
             )
         elif not self.cut:
             self.log("warning", "connection failed", reason=self.reason or "the stream ended before open")
+        self.connection.let_go()
 
     # -- the end of the router -----------------------------------------------------------------------------------
 

@@ -643,6 +643,22 @@ class Connection:
             self._next_heartbeat = now + self._heartbeat_interval
         return self.take_events()
 
+    def let_go(self) -> None:
+        """The stream has ended, and owners of links have been told: what refers to each other here is taken apart.
+
+        Else only a collection of garbage would free it, which stops everybody for as long as it takes to look at all
+        that there is.
+        """
+        for session in self.sessions:
+            session.let_go()
+        self.on_touched = _ignore
+        self._by_local_channel.clear()
+        self._by_remote_channel.clear()
+        self._links.clear()
+        self._marked.clear()
+        self._ready.clear()
+        self._events.clear()
+
     # -- called by sessions and links ----------------------------------------------------------------------------
 
     def allocate_channel(self, session: Session) -> None:

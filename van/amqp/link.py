@@ -154,6 +154,11 @@ class Link:
             session.flows.append(self)
             session.mark()
 
+    def let_go(self) -> None:
+        """Nothing will come or go by this link any more: forget its owner, who knows it. Else only a collection of
+        garbage would free the two."""
+        raise NotImplementedError
+
     def _on_local_attach(self, attach: Attach) -> None:
         raise NotImplementedError
 
@@ -182,6 +187,7 @@ class NoSource(DeliverySource):
 
 
 _NO_SINK: Final = NoSink()
+_NO_SOURCE: Final = NoSource()
 
 
 class ReceiverLink(Link):
@@ -200,6 +206,10 @@ class ReceiverLink(Link):
         self.current: Delivery | None = None
         self.current_size = 0
         self.available = 0
+
+    def let_go(self) -> None:
+        self.sink = _NO_SINK
+        self.current = None
 
     def _on_local_attach(self, attach: Attach) -> None:
         if attach.max_message_size:
@@ -353,7 +363,7 @@ class SenderLink(Link):
 
     def __init__(self, session: Session, name: str) -> None:
         super().__init__(session, name)
-        self.source: DeliverySource = NoSource()
+        self.source: DeliverySource = _NO_SOURCE
         self.queued = False
         self.priority = 4
         self.presettled = 0
@@ -365,6 +375,10 @@ class SenderLink(Link):
         # The largest payload that is written as one frame, by the short way.
         self._fast_limit = 0
         self._current_size = 0
+
+    def let_go(self) -> None:
+        self.source = _NO_SOURCE
+        self._current = None
 
     def _on_local_attach(self, attach: Attach) -> None:
         self.delivery_count = attach.initial_delivery_count or 0

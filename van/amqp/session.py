@@ -219,6 +219,17 @@ class Session(Holder):
         if self.end_received:
             self.connection.session_over(self)
 
+    def let_go(self) -> None:
+        """The connection is over, and all that was unsettled is dealt with: see `Link.let_go`."""
+        for links in (self.links, self.remote_handles):
+            for link in links.values():
+                link.let_go()
+            links.clear()
+        self.flows.clear()
+        self.starved = []
+        self.unsettled_in.clear()
+        self.unsettled_out.clear()
+
     # -- called by links -----------------------------------------------------------------------------------------
 
     def allocate_handle(self, link: Link) -> int:
@@ -586,6 +597,12 @@ class Session(Holder):
             # Its peer gave it up and no window: nothing else would let go of it.
             self.starved = [waiting for waiting in self.starved if waiting is not link]
         self.connection.unregister_link(link)
+        if link.role == ROLE_SENDER:
+            awaited = any(delivery.sender is link for delivery in self.unsettled_out.values())
+        else:
+            awaited = any(delivery.receiver is link for delivery in self.unsettled_in.values())
+        if not awaited:
+            link.let_go()
 
     def _refuse_first_frame(self, link: ReceiverLink, delivery_id: int, tag: bytes | None) -> None:
         if delivery_id in self.unsettled_in:
