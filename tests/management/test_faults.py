@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import pytest
+
 from tests.management.nodes import Managed, SceneFacts
 from van.adaptors.amqp import AmqpAdaptor
-from van.management.agent import ManagementAgent
 from van.management.facts import Facts, ListenerFacts
 
 
@@ -65,11 +66,11 @@ def test_a_router_without_a_process_tells_less() -> None:
     assert network.agent.facts.wall_time() is None
 
 
-def test_two_agents_share_their_requests() -> None:
-    """Nothing about the agent is special to the core: a second one is a second receiver."""
+@pytest.mark.parametrize("address", ["$management", "_local/$management", "_topo/0/R1/$management"])
+def test_nobody_else_receives_what_the_router_is_asked(address: str) -> None:
     network = Managed()
-    ManagementAgent(network.router)
-    asker = network.asker()
-    answers = {asker.ask(operation="QUERY", entityType="listener").status for _ in range(4)}
-    assert answers == {200}
-    assert asker.query("router.address").row(key="L$management")["subscriberCount"] == 1
+    receiver = network.client().receiver(address, credit=10)
+    assert receiver.error is not None
+    assert receiver.error.condition == "amqp:not-allowed"
+    assert {network.asker().ask(operation="GET-TYPES").status for _ in range(3)} == {200}
+    assert receiver.bodies == []

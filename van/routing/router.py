@@ -70,6 +70,8 @@ LEAST_MAX_HOPS: Final = 8
 FOREIGN_TRACE: Final = 2
 # A sender whose target has this capability wants released deliveries tried at other destinations.
 RESEND_CAPABILITY: Final = "qd.resend-released"
+# The addresses of the router's own nodes: who receives there first, which is the router's agent, is the only one.
+OWN_NODES: Final = frozenset({"M$management", "L$management"})
 ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
 
 LinkOwner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
@@ -277,6 +279,9 @@ class Router(LinkStateOwner):
         if address.key[0] in "RH":
             self.release(address)
             raise AmqpLinkError(ErrorCondition.NOT_FOUND, f"what is sent to {text} goes to another router")
+        if address.key in OWN_NODES and address.outgoing:
+            # Whoever receives there hears what others ask the router, and could answer in its place.
+            raise AmqpLinkError(ErrorCondition.NOT_ALLOWED, f"{text} is a node of the router itself")
         return address
 
     def usable(self, text: str) -> Address:
