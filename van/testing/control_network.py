@@ -6,7 +6,6 @@ So a thousand routers fit into one process. What a router's core does with its e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import heappush
 from typing import Final
 
 from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, MobileAddress, Timers
@@ -152,8 +151,7 @@ class ControlNetwork(VirtualNetwork[EngineStation]):
         if when < end.arrival:  # noqa: PLR1730 - a call for each of millions of messages costs more
             when = end.arrival
         end.arrival = when
-        self._numbers += 1
-        heappush(self._heap, (when, self._numbers, self._arrive, end, message))
+        self._push(when, self._arrive, end, message)
 
     def _destination(self, to: str) -> str:
         """The one router that a message is for; empty when it is for all, or for the neighbour."""

@@ -17,6 +17,8 @@ from van.testing.virtual_time import VirtualTime
 EPOCH: Final = 1_800_000_000
 # A connection that carries nothing for so many seconds is given up by its ends, as idle time-outs of 8 s have it.
 IDLE_SECONDS: Final = 16.0
+# A router that starts tries all its connections at once; they stand after this at most.
+FIRST_ATTEMPT: Final = 0.05
 
 
 class Clock:
@@ -103,6 +105,7 @@ class Station:
         self.id = host.id
         self.clock = host.clock
         self.running = True
+        self.started = 0.0
         # Stopped, as by SIGSTOP: what arrives waits.
         self.paused = False
         self.backlog: list[tuple[Any, Any]] = []
@@ -204,6 +207,7 @@ class VirtualNetwork(VirtualTime, ABC, Generic[S]):
         host.starts += 1
         # As the process does it: within one second the instance is the same, and the sequence goes on from higher.
         station = self._boot(host, int(wall), int(wall % 1 * 1000) * 1_000_000)
+        station.started = self.now
         self.stations[router] = station
         self._schedule(station)
         for edge in host.edges:
@@ -336,7 +340,9 @@ class VirtualNetwork(VirtualTime, ABC, Generic[S]):
     def _try(self, edge: Edge) -> None:
         if edge.ends is None and self.usable(edge):
             edge.attempt += 1
-            self._push(self.now + self.random.uniform(*self.reconnect), self._establish, edge, edge.attempt)
+            at_once = self.stations[edge.connecting.id].started == self.now
+            wait = self.random.uniform(*((0.0, FIRST_ATTEMPT) if at_once else self.reconnect))
+            self._push(self.now + wait, self._establish, edge, edge.attempt)
 
     def _establish(self, edge: Edge, attempt: int) -> None:
         if edge.attempt != attempt or edge.ends is not None or not self.usable(edge):

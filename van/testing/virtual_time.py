@@ -1,7 +1,8 @@
-"""One heap of events in the order of their time, and one source of chance: what makes a run repeatable."""
+"""All events in the order of their time, and one source of chance: what makes a run repeatable."""
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
@@ -11,6 +12,9 @@ from typing import Any, Final
 # An event: when, its number (events of one moment happen in the order in which they were made), and the call.
 Event = tuple[float, int, Callable[[Any, Any], None], Any, Any]
 
+# Events are put into boxes of this many a second, and a box is sorted when it is opened: a heap of a million events, the
+# flood of a large network, would be sought through in all of memory for each of them.
+BOXES: Final = 10_000
 # So many events without time passing are a circle that two parties run in.
 MAX_EVENTS_OF_ONE_MOMENT: Final = 5_000_000
 
@@ -31,7 +35,11 @@ class VirtualTime:
         self.now = 0.0
         # How many events have happened.
         self.events = 0
-        self._heap: list[Event] = []
+        self._boxes: dict[int, list[Event]] = {}
+        self._box_order: list[int] = []
+        # The box whose events are happening.
+        self._opened: list[Event] | None = None
+        self._position = 0
         self._numbers = 0
 
     def at(self, when: float, action: Callable[[], None]) -> None:
@@ -43,12 +51,23 @@ class VirtualTime:
         self._push(self.now + seconds, _call, action, None)
 
     def _push(self, when: float, call: Callable[[Any, Any], None], first: Any, second: Any) -> None:
+        if when < self.now:  # noqa: PLR1730 - a call for each of millions of events costs more
+            when = self.now
         self._numbers += 1
-        heappush(self._heap, (max(when, self.now), self._numbers, call, first, second))
+        event = (when, self._numbers, call, first, second)
+        index = int(when * BOXES)
+        box = self._boxes.get(index)
+        if box is None:
+            self._boxes[index] = [event]
+            heappush(self._box_order, index)
+        elif box is self._opened:
+            insort(box, event, lo=self._position)
+        else:
+            box.append(event)
 
     def next_event(self) -> float:
         """When something happens next; infinity for never."""
-        return self._heap[0][0] if self._heap else inf
+        return min(self._boxes[self._box_order[0]])[0] if self._box_order else inf
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -56,21 +75,34 @@ class VirtualTime:
 
     def run_to(self, end: float) -> None:
         """Let time pass until then. Raises `NeverQuietError` when events beget events without time passing."""
-        heap = self._heap
-        handled = 0
-        moment = self.now
-        at_once = 0
-        while heap and heap[0][0] <= end:
-            when, _, call, first, second = heappop(heap)
-            if when != moment:
-                moment = when
-                at_once = handled
-            elif handled - at_once > MAX_EVENTS_OF_ONE_MOMENT:
-                raise NeverQuietError(f"more than {MAX_EVENTS_OF_ONE_MOMENT} events at {moment:.6f} s")
-            handled += 1
-            self.now = when
-            call(first, second)
-        self.events += handled
+        boxes, order = self._boxes, self._box_order
+        last = int(end * BOXES)
+        moment, at_once = self.now, 0
+        while order and order[0] <= last:
+            index = heappop(order)
+            box = self._opened = boxes[index]
+            box.sort()
+            position = 0
+            while position < len(box):
+                when, _, call, first, second = box[position]
+                if when > end:
+                    break
+                position += 1
+                self._position = position
+                if when != moment:
+                    moment, at_once = when, 0
+                at_once += 1
+                if at_once > MAX_EVENTS_OF_ONE_MOMENT:
+                    raise NeverQuietError(f"more than {MAX_EVENTS_OF_ONE_MOMENT} events at {moment:.6f} s")
+                self.now = when
+                call(first, second)
+            self.events += position
+            self._opened = None
+            if position < len(box):
+                del box[:position]
+                heappush(order, index)
+                break
+            del boxes[index]
         self.now = max(self.now, end)
 
     def run_until(self, condition: Callable[[], bool], limit: float, every: float = 0.1) -> float:
