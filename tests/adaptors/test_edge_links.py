@@ -386,3 +386,28 @@ def test_a_router_of_the_same_id_is_no_edge(name: str) -> None:
     dialled = e.dial()
     network.wire(dialled, listen(a))
     assert bool(dialled.refusal) == (name == "A")
+
+
+def test_a_delivery_that_may_not_go_back_holds_no_sender_back() -> None:
+    network, (a, b) = interiors("A", "B")
+    at_a, at_b = a.client(), b.client()
+    there = at_a.receiver("orders", credit=100)
+    here = at_b.receiver("orders", credit=1, auto=False)
+    network.advance(1.5)
+    sender = at_b.sender("orders")
+    from_a = at_a.sender("orders")
+    there.auto = False
+    sent = [from_a.send(message(str(number))) for number in range(4)]
+    network.run()
+    assert here.deliveries
+    # A goes on sending to B for a moment: it has not heard yet that the receiver there has gone.
+    here.detach()
+    b.run()
+    sent += [from_a.send(message(str(number))) for number in range(4, 12)]
+    network.run()
+    assert [RELEASED] in [each.states for each in sent]
+    assert sender.credit == 250
+    last = sender.send(message("last"))
+    network.run()
+    assert there.bodies[-1] == message("last")
+    assert not last.settled

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import RELEASED
 from van.routing.address import Address, Distribution
-from van.routing.forwarder import FORWARDERS, Collector, drop_payload, no_destination
+from van.routing.forwarder import FORWARDERS, Collector, no_destination
 
 if TYPE_CHECKING:
     from van.routing.dialect.annotations import Annotations
@@ -64,7 +63,7 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
     elif best is not None:
         best.enqueue(delivery)
     else:
-        _nowhere(address, delivery)
+        no_destination(address, delivery)
 
 
 def forward_closest(address: Address, delivery: Delivery) -> None:
@@ -90,7 +89,7 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
     hops = _hops(address, delivery)
     nearest = [hop for hop in hops if hop.cost == hops[0].cost]
     if not nearest:
-        _nowhere(address, delivery)
+        no_destination(address, delivery)
         return
     start %= len(nearest)
     address.cursor = start + 1
@@ -114,7 +113,7 @@ def forward_multicast(address: Address, delivery: Delivery) -> None:
     elif targets:
         targets[0].enqueue(delivery)
     else:
-        _nowhere(address, delivery)
+        no_destination(address, delivery)
 
 
 def forward_unavailable(address: Address, delivery: Delivery) -> None:
@@ -128,18 +127,3 @@ EDGE_FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] 
     Distribution.MULTICAST: forward_multicast,
     Distribution.UNAVAILABLE: forward_unavailable,
 }
-
-
-def _nowhere(address: Address, delivery: Delivery) -> None:
-    """Nobody but where it came from can have it. Other senders still find somebody, so they are not held back."""
-    if not address.reachable():
-        no_destination(address, delivery)
-        return
-    drop_payload(delivery)
-    origin = delivery.origin
-    if origin is None:
-        return
-    if not delivery.settled:
-        origin.outcome(delivery, RELEASED, True)
-    elif not delivery.more:
-        origin.left(delivery)

@@ -179,10 +179,12 @@ def no_destination(address: Address, delivery: Delivery) -> None:
         origin.outcome(delivery, RELEASED, True)
     elif not delivery.more:
         origin.left(delivery)
-    if not address.starved:
+    remote = address.remote
+    # A delivery that may not go back where it came from finds nobody although senders here would.
+    if not address.starved and not address.outgoing and (remote is None or not remote.choices("")):
         address.starved = True
-        if address.remote is not None:
-            address.remote.router.starved[address] = None
+        if remote is not None:
+            remote.router.starved[address] = None
         for incoming in address.incoming:
             incoming.starve()
 
