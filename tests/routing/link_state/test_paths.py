@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.routing.link_state.network import Net
-from van.routing.link_state.spf import Graph, behind, next_hops, radius, shortest_paths, usable_links
+from van.routing.link_state.spf import Graph, Topology, Tree, behind, next_hops, radius, shortest_paths
 
 
 def random_graph(seed: int, routers: int = 24, most: int = 3) -> Graph:
@@ -27,6 +27,10 @@ def random_graph(seed: int, routers: int = 24, most: int = 3) -> Graph:
     for _ in range(routers):
         join(*random.sample(ids, 2))
     return graph
+
+
+def tree_of(states: Graph, root: str, own: str = "") -> Tree:
+    return shortest_paths(Topology(states, own), root)
 
 
 def peers_tree(graph: Graph, root: str) -> dict[str, str]:
@@ -57,14 +61,14 @@ def test_costs_are_those_of_networkx(seed: int) -> None:
         for peer, cost in peers.items():
             oracle.add_edge(router, peer, weight=cost)
     for root in graph:
-        assert shortest_paths(graph, root).cost == nx.single_source_dijkstra_path_length(oracle, root)
+        assert tree_of(graph, root).cost == nx.single_source_dijkstra_path_length(oracle, root)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_ties_are_broken_as_the_peers_break_them(seed: int) -> None:
     graph = random_graph(seed, most=2)
     for root in graph:
-        assert shortest_paths(graph, root).previous == peers_tree(graph, root)
+        assert tree_of(graph, root).previous == peers_tree(graph, root)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -82,13 +86,13 @@ def test_valid_origins_are_those_of_all_trees(seed: int) -> None:
                     before = previous[before]
                 if before == own:
                     on_the_way.add(destination)
-            assert behind(shortest_paths(graph, origin), own) - {origin} == on_the_way
+            assert behind(tree_of(graph, origin), own) - {origin} == on_the_way
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_next_hops_of_routers_on_a_path_go_on_along_it(seed: int) -> None:
     graph = random_graph(seed, most=2)
-    trees = {root: shortest_paths(graph, root) for root in graph}
+    trees = {root: tree_of(graph, root) for root in graph}
     hops = {root: next_hops(tree) for root, tree in trees.items()}
     for origin in graph:
         for destination in graph:
@@ -103,29 +107,32 @@ def test_next_hops_of_routers_on_a_path_go_on_along_it(seed: int) -> None:
 
 def test_the_radius_is_counted_in_links() -> None:
     graph: Graph = {"A": {"B": 9}, "B": {"A": 9, "C": 1, "D": 1}, "C": {"B": 1}, "D": {"B": 1}}
-    assert radius(shortest_paths(graph, "A")) == 2
-    assert radius(shortest_paths(graph, "B")) == 1
-    assert radius(shortest_paths({}, "A")) == 0
+    assert radius(tree_of(graph, "A")) == 2
+    assert radius(tree_of(graph, "B")) == 1
+    assert radius(tree_of({}, "A")) == 0
 
 
 def test_what_cannot_be_reached_has_no_path() -> None:
-    tree = shortest_paths({"A": {"B": 1}, "B": {"A": 1}, "C": {"D": 1}, "D": {"C": 1}}, "A")
+    tree = tree_of({"A": {"B": 1}, "B": {"A": 1}, "C": {"D": 1}, "D": {"C": 1}}, "A")
     assert tree.order == ["A", "B"]
     assert behind(tree, "C") == set()
 
 
 def test_a_link_counts_when_both_ends_name_it() -> None:
     states: Graph = {"A": {"B": 1}, "B": {"A": 1, "C": 1}, "C": {}}
-    assert usable_links(states, "A") == {"A": {"B": 1}, "B": {"A": 1}, "C": {}}
+    assert tree_of(states, "A").order == ["A", "B"]
 
 
 def test_our_own_word_for_our_own_links_is_enough() -> None:
-    assert usable_links({"A": {"B": 1}, "B": {}}, "A") == {"A": {"B": 1}, "B": {}}
+    states: Graph = {"A": {"B": 1}, "B": {}}
+    assert tree_of(states, "A", own="A").order == ["A", "B"]
+    assert tree_of(states, "A", own="B").order == ["A"]
 
 
 def test_a_router_that_has_not_said_anything_gets_a_way_back_to_the_first_that_names_it() -> None:
     states: Graph = {"A": {"B": 1, "X": 4}, "B": {"A": 1, "X": 2}}
-    assert usable_links(states, "B")["X"] == {"A": 1}
+    assert tree_of(states, "B").cost == {"B": 0, "A": 1, "X": 2}
+    assert tree_of(states, "X").cost == {"X": 0, "A": 1, "B": 2}
 
 
 @given(
@@ -136,7 +143,7 @@ def test_a_router_that_has_not_said_anything_gets_a_way_back_to_the_first_that_n
 )
 def test_one_sided_and_unknown_links_never_break_a_tree(states: Graph, own: str) -> None:
     states.setdefault(own, {})
-    tree = shortest_paths(usable_links(states, own), own)
+    tree = tree_of(states, own, own=own)
     assert tree.order[0] == own
     assert set(tree.previous) == set(tree.order[1:]) == set(next_hops(tree))
     assert [tree.cost[router] for router in tree.order] == sorted(tree.cost.values())

@@ -1,9 +1,9 @@
 """Shortest paths: pure functions of a graph.
 
-A graph is a dict of router ids to their neighbours and what each of these links costs, at least 1. Ties are broken as
-the peers break them (Dijkstra that takes the routers in the order of cost and then of id, and lets a later one replace
-an earlier one only where it is cheaper): all routers of a network must find the same trees, or multicast deliveries
-are lost or doubled.
+Link states are a dict of router ids to their neighbours and what each of these links costs, at least 1. Ties are broken
+as the peers break them (Dijkstra that takes the routers in the order of cost and then of id, and lets a later one
+replace an earlier one only where it is cheaper): all routers of a network must find the same trees, or multicast
+deliveries are lost or doubled.
 """
 
 from __future__ import annotations
@@ -29,12 +29,37 @@ class Tree:
         self.cost = cost
 
 
-def shortest_paths(graph: Graph, root: str) -> Tree:
+class Topology:
+    """The link states of all routers, and which of their links paths may take.
+
+    A link counts when both ends name it, so that one update is enough to take it away; a router whose state is not
+    known yet cannot contradict, and gets a stand-in for its state as the peers make it: a way back to the first that
+    names it. What the router `own_id` says of its own links is certain.
+    """
+
+    __slots__ = ("own_id", "stand_ins", "states")
+
+    def __init__(self, states: Graph, own_id: str) -> None:
+        self.states = states
+        self.own_id = own_id
+        self.stand_ins: dict[str, str] = {}
+        known = states.keys()
+        for router, peers in states.items():
+            if not peers.keys() <= known:
+                for peer in peers:
+                    if peer not in states and router < self.stand_ins.get(peer, "\U0010ffff"):
+                        self.stand_ins[peer] = router
+
+
+def shortest_paths(topology: Topology, root: str) -> Tree:
     """Return the tree of the shortest paths from `root` to every router that can be reached.
 
     All routers at one cost are settled together, in the order of their ids: no link costs less than 1, so none of them
     can make another cheaper. That is a third of the time that a heap of routers takes.
     """
+    states = topology.states
+    stand_ins = topology.stand_ins
+    own_id = topology.own_id
     cost = {root: 0}
     previous: dict[str, str] = {}
     order: list[str] = []
@@ -48,13 +73,18 @@ def shortest_paths(graph: Graph, root: str) -> Tree:
             if cost[router] != reached:
                 continue  # a cheaper path was found meanwhile
             order.append(router)
-            links = graph.get(router)
+            links = states.get(router)
             if links is None:
-                continue
+                if router not in stand_ins:
+                    continue
+                links = {stand_ins[router]: 1}
             for neighbor, link_cost in links.items():
                 total = reached + link_cost
                 known = cost.get(neighbor)
                 if known is None or total < known:
+                    answer = states.get(neighbor)
+                    if answer is not None and router not in answer and router != own_id and router in states:
+                        continue
                     cost[neighbor] = total
                     previous[neighbor] = router
                     waiting = levels.get(total)
@@ -106,32 +136,6 @@ def behind(tree: Tree, router: str) -> set[str]:
     return found
 
 
-def usable_links(states: Graph, own_id: str) -> Graph:
-    """Return the links that paths may take, of what the routers say of their own: `states` by router.
-
-    A link counts when both ends name it, so that one update is enough to take it away; a router whose state is not
-    known yet cannot contradict, and gets a stand-in for its state as the peers make it: a way back to the first that
-    names it. What the router `own_id` says of its own links is certain.
-    """
-    graph: Graph = {}
-    stand_ins: dict[str, str] = {}
-    for router, peers in states.items():
-        links: dict[str, int] = {}
-        for peer, link_cost in peers.items():
-            answer = states.get(peer)
-            if answer is None:
-                links[peer] = link_cost
-                first = stand_ins.get(peer)
-                if first is None or router < first:
-                    stand_ins[peer] = router
-            elif router in answer or router == own_id:
-                links[peer] = link_cost
-        graph[router] = links
-    for router, first in stand_ins.items():
-        graph[router] = {first: 1}
-    return graph
-
-
 class TreeCache:
     """Trees that several engines in one process share: a simulation of a thousand routers computes each tree once.
 
@@ -144,13 +148,16 @@ class TreeCache:
         self._limit = limit
         self._trees: dict[tuple[int, str], Tree] = {}
 
-    def find(self, digest: int, graph: Graph, root: str) -> Tree:
-        """Return the tree of `root` in `graph`, which has this `digest`."""
-        key = (digest, root)
-        tree = self._trees.get(key)
+    def find(self, digest: int, topology: Topology, root: str) -> Tree:
+        """Return the tree of `root` in `topology`, which has this `digest`."""
+        tree = self._trees.get((digest, root))
         if tree is None:
-            tree = shortest_paths(graph, root)
-            if len(self._trees) >= self._limit:
-                del self._trees[next(iter(self._trees))]
-            self._trees[key] = tree
+            tree = shortest_paths(topology, root)
+            self.add(digest, tree)
         return tree
+
+    def add(self, digest: int, tree: Tree) -> None:
+        """Remember a tree; when there are too many, all others are forgotten."""
+        if len(self._trees) >= self._limit:
+            self._trees.clear()
+        self._trees[digest, tree.root] = tree
