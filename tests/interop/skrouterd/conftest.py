@@ -17,7 +17,7 @@ PLANS = {
         [("B", "A"), ("C", "B"), ("D", "C"), ("A", "D")],
         ("A", "C"),
     ),
-    "van edge": Plan({"A": "skrouterd", "M": "skrouterd", "E": "van edge"}, [("M", "A"), ("E", "M")], ("A", "E")),
+    "van edge": Plan({"A": "van", "M": "skrouterd", "E": "van edge"}, [("M", "A"), ("E", "M")], ("A", "E")),
     "sk edge": Plan({"A": "skrouterd", "M": "van", "E": "skrouterd edge"}, [("M", "A"), ("E", "M")], ("A", "E")),
     "both edges": Plan({"E": "van edge", "M": "van", "F": "skrouterd edge"}, [("E", "M"), ("F", "M")], ("E", "F")),
 }

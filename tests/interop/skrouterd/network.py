@@ -334,6 +334,20 @@ class Network:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def status(self, at: str, view: str, *arguments: str) -> list[dict[str, Any]]:
+        """What `van status` says about this router; it asks skrouterd as it asks our own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "van.cli", "status", view, "--url", self.routers[at].url, "-o", "json", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            cwd=PROJECT,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
     def _output(self, program: Program, seconds: float) -> list[str]:
         deadline = time.monotonic() + seconds + 10
         while program.running and time.monotonic() < deadline:

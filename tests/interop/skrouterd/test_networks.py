@@ -63,6 +63,15 @@ def test_skstat_reaches_every_router_from_every_router(network: Network) -> None
             assert identity == other
 
 
+def test_van_status_shows_the_whole_network_on_every_router(network: Network) -> None:
+    interiors = network.plan.interiors
+    first = interiors[0]
+    for at in interiors:
+        for rows in (network.status(at, "nodes"), network.status(first, "nodes", "--router", at)):
+            assert {row["id"] for row in rows} == set(interiors), at
+            assert [row["id"] for row in rows if row["nextHop"] == "(self)"] == [at]
+
+
 def test_an_edge_is_a_connection_of_its_interior(network: Network) -> None:
     for connection in network.plan.connections:
         if network.plan.is_edge(connection.connecting):
