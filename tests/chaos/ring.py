@@ -111,6 +111,11 @@ class Limits:
     idle_share: float = 0.02
     memory: float = 45.0
 
+    @classmethod
+    def with_skrouterd(cls) -> Limits:
+        """A skrouterd computes paths once a second, and tries a connector again after five."""
+        return cls(complete=8.0, gap=1.3)
+
 
 async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Look often until this holds: other processes tell nobody of what they did."""
@@ -468,11 +473,14 @@ class Account:
 class Run:
     """One ring and the scenes on it; `findings` is what was worse than allowed."""
 
-    def __init__(self, folder: Path, ring: Ring, limits: Limits, rate: float = RATE) -> None:
+    def __init__(
+        self, folder: Path, ring: Ring, limits: Limits, rate: float = RATE, calm: float = CALM_SECONDS
+    ) -> None:
         self.folder = folder
         self.ring = ring
         self.limits = limits
         self.rate = rate
+        self.calm = calm
         self.findings: list[str] = []
         self.complete_seconds = math.nan
         self.idle_share = math.nan
@@ -554,7 +562,7 @@ class Run:
         try:
             await traffic.flowing()
             calm_from = time.monotonic()
-            await trio.sleep(2 * CALM_SECONDS)
+            await trio.sleep(2 * self.calm)
             calm_until = time.monotonic()
             events += [await self._hurt(scene, victim) for victim in victims]
             await traffic.end()
@@ -587,7 +595,7 @@ class Run:
             victim.start()
             await self.ring.answering(victim)
             await self.ring.whole_again(victim, since)
-        await trio.sleep(CALM_SECONDS)
+        await trio.sleep(self.calm)
         event.over_at = time.monotonic()
         return event
 
@@ -620,12 +628,15 @@ async def play(
     hello: float = 1.0,
     age: float = 3.0,
     rate: float = RATE,
+    calm: float = CALM_SECONDS,
     limits: Limits | None = None,
     skrouterd: str | None = None,
     only: bool = False,
 ) -> Run:
     ring = Ring(folder, size, hello=hello, age=age, skrouterd=skrouterd, only=only)
-    run = Run(folder, ring, limits or Limits(), rate)
+    if limits is None:
+        limits = Limits.with_skrouterd() if skrouterd else Limits()
+    run = Run(folder, ring, limits, rate, calm)
     await run.play(scenes)
     return run
 

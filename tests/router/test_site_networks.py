@@ -65,8 +65,9 @@ def places(tmp_path: Path) -> Places:
 
 
 def knows(router: Router, other: str) -> bool:
+    """Whether it is reachable, and has said itself who its neighbours are."""
     node = router.engine.nodes.get(other) if router.engine is not None else None
-    return node is not None and node.reachable
+    return node is not None and node.reachable and router.id in node.peers
 
 
 async def acquainted(*sites: Running) -> None:
