@@ -18,7 +18,7 @@ from tests.router.site_file import SiteFile
 from van.amqp.framing import AMQP_HEADER, encode_frame
 from van.amqp.performatives import Open
 from van.client import connect
-from van.router.process import OPEN_MAX, FullCollections, raise_file_limit
+from van.router.process import ENDED_CONNECTIONS, OPEN_MAX, OPEN_SHARE, FullCollections, raise_file_limit
 
 PROJECT = Path(__file__).parents[2]
 
@@ -198,14 +198,14 @@ def test_without_a_hard_limit_a_usual_one_is_taken(monkeypatch: pytest.MonkeyPat
 def test_a_full_collection_comes_when_many_connections_have_ended() -> None:
     collected: list[int] = []
     collections = FullCollections(lambda: collected.append(1))
-    for _ in range(99):
+    for _ in range(ENDED_CONNECTIONS - 1):
         collections.connection_ended()
     collections.tidy(0)
     assert not collected
     collections.connection_ended()
-    collections.tidy(1000)
+    collections.tidy(2 * OPEN_SHARE * ENDED_CONNECTIONS)
     assert not collected, "a quarter of the open ones has not ended"
-    collections.tidy(400)
+    collections.tidy(OPEN_SHARE * ENDED_CONNECTIONS)
     assert len(collected) == 1
     collections.tidy(0)
     assert len(collected) == 1

@@ -18,9 +18,10 @@ MIDDLE_ROUNDS: Final = 5
 # A full collection looks at every object there is, 40 ms for 100 000 addresses. With this one comes after a hundred
 # million objects more than went away, which is never: `FullCollections` asks for one when there is a reason.
 FULL_ROUNDS: Final = 4000
-# What a connection leaves behind refers to itself, and only a full collection is sure to free it: one after so many
-# connections (a few MiB), and after a quarter of those that are open, so that its cost for each stays the same.
-ENDED_CONNECTIONS: Final = 100
+# A connection that ends is taken apart; of the tasks and streams around it a few objects may still refer to each other,
+# and only a full collection is sure to free them: one after so many connections (a few MiB), and after a quarter of
+# those that are open, so that its cost for each stays the same.
+ENDED_CONNECTIONS: Final = 10_000
 OPEN_SHARE: Final = 4
 
 
