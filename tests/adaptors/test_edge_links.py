@@ -218,7 +218,7 @@ def test_a_second_uplink_stands_by_and_takes_over() -> None:
     network.run()
     assert receiver.bodies == [message("one")]
     assert sent.states == back.states == [ACCEPTED]
-    assert e.lines("uplink lost") == [{"router": "A", "following": "B"}]
+    assert e.lines("uplink lost") == [{"uplink": "A", "following": "B"}]
 
 
 def test_the_way_back_to_a_standby_is_found_when_the_first_returns() -> None:

@@ -165,7 +165,7 @@ class EdgeRouter(Router):
         self.log(
             "info" if self.ending else "warning",
             "uplink lost",
-            router=uplink.router_id,
+            uplink=uplink.router_id,
             following=following.router_id if following is not None else None,
         )
         if following is not None:
@@ -176,7 +176,7 @@ class EdgeRouter(Router):
     def _activate(self, uplink: Uplink) -> None:
         """Open the links that an active uplink has, in the order in which the deployed edges do."""
         self.active = uplink
-        self.log("info", "uplink in use", router=uplink.router_id, standing_by=len(self.uplinks) - 1)
+        self.log("info", "uplink in use", uplink=uplink.router_id, standing_by=len(self.uplinks) - 1)
         opener = uplink.opener
         mesh = opener.open_sender(MESH_DISCOVERY, service=True)
         if mesh is not None:
