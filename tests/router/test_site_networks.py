@@ -46,14 +46,37 @@ cost = 3
 """
 
 
+EDGES = """
+[[listener]]
+name = "edges"
+url = "amqp://127.0.0.1:{port}"
+role = "edge"
+"""
+
+PRESS = """
+[router]
+id = "press"
+mode = "edge"
+
+[[listener]]
+name = "open"
+url = "amqp://127.0.0.1:0"
+
+[[connector]]
+name = "uplink"
+url = "amqp://127.0.0.1:{port}"
+role = "edge"
+"""
+
+
 class Places:
     """A folder for each of two routers, and the port of the one that listens."""
 
     def __init__(self, folder: Path) -> None:
-        self.east, self.west = (SiteFile(folder / name) for name in ("east", "west"))
-        for place in (self.east, self.west):
+        self.east, self.west, self.press = (SiteFile(folder / name) for name in ("east", "west", "press"))
+        for place in (self.east, self.west, self.press):
             place.folder.mkdir()
-        self.port = free_port()
+        self.port, self.edge_port = free_port(), free_port()
 
     def text(self, template: str) -> str:
         return template.format(port=self.port)
@@ -153,3 +176,33 @@ async def test_the_end_of_a_router_is_noticed_by_its_neighbours_at_once(places: 
             await east.over.wait()
         assert east.code == 0
         assert not east.lines("not settled in time, given back to their senders")
+
+
+async def test_an_edge_router_is_part_of_the_network_by_one_connection_out(places: Places) -> None:
+    async with (
+        running(places.east, places.text(EAST) + EDGES.format(port=places.edge_port)) as east,
+        running(places.west, places.text(WEST)) as west,
+        running(places.press, PRESS.format(port=places.edge_port)) as press,
+    ):
+        await acquainted(east, west)
+        await exchange(press, west)
+        await exchange(west, press)
+        await exchange(press, press)
+        await describe(press.site)
+        (uplink,) = press.lines("edge connection")
+        assert (uplink["router_id"], uplink["uplink"]) == ("east", True)
+        await describe(east.site)
+        (edge,) = (line for line in press.lines("edge connection") if line["router_id"] == "press")
+        assert not edge["uplink"]
+        assert press.lines("link")
+
+
+async def test_an_edge_router_finds_its_interior_one_again(places: Places) -> None:
+    text = places.text(EAST) + EDGES.format(port=places.edge_port)
+    async with running(places.press, PRESS.format(port=places.edge_port)) as press:
+        for _ in range(2):
+            async with running(places.east, text) as east:
+                await until(lambda: bool(press.site.router.edge_peers))
+                await exchange(east, press)
+                await exchange(press, east)
+            await until(lambda: not press.site.router.edge_peers)

@@ -77,6 +77,15 @@ async def _describe_network(site: Site, logger: FilteringBoundLogger) -> None:
             up=neighbor.up,
             streaming_links=len(neighbor.stream_links),
         )
+    for peer in router.edge_peers.values():
+        logger.info(
+            "edge connection",
+            connection=peer.number,
+            router_id=peer.router_id,
+            uplink=peer.uplink,
+            mesh=peer.mesh,
+            streaming_links=len(peer.stream_links),
+        )
     if router.engine is None:
         return
     for node in sorted(router.engine.nodes.values(), key=lambda node: node.id):
