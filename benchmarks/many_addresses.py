@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import selectors
 import socket
 import struct
@@ -82,21 +81,33 @@ def hold(arguments: argparse.Namespace) -> None:
             peer.receiver(f"fleet/{number:06}", credit=10)
         connected = dial(peer, arguments.port)
         selector.register(connected, selectors.EVENT_READ, (peer, connected))
+        keep(selector, 0.0)
     print("ready", flush=True)
-    while True:
-        ready = selector.select(1.0)
-        now = time.monotonic()
-        for key, _ in ready:
-            if key.data is None:
-                os._exit(0)  # at once: taking ten thousand links apart would compete with what is measured
+    while keep(selector, 1.0):
+        pass
+    for key in list(selector.get_map().values()):
+        if key.data is not None:
+            key.data[1].close()
+    # Giving back the memory would compete with what is measured.
+    time.sleep(PATIENCE)
+
+
+def keep(selector: selectors.BaseSelector, seconds: float) -> bool:
+    """Wait for something to read, and see to heartbeats. Returns False when stdin has ended."""
+    ready = selector.select(seconds)
+    now = time.monotonic()
+    for key, _ in ready:
+        if key.data is None:
+            return False
+        peer, connected = key.data
+        peer.connection.receive_data(connected.recv(65536), now)
+    for key in selector.get_map().values():
+        if key.data is not None:
             peer, connected = key.data
-            peer.connection.receive_data(connected.recv(65536), now)
-        for key in selector.get_map().values():
-            if key.data is not None:
-                peer, connected = key.data
-                peer.connection.handle_deadline(now)
-                if data := peer.take():
-                    connected.sendall(data)
+            peer.connection.handle_deadline(now)
+            if data := peer.take():
+                connected.sendall(data)
+    return True
 
 
 def traffic(arguments: argparse.Namespace) -> None:
@@ -163,6 +174,12 @@ class Client:
         assert self.process.stdout is not None
         if self.process.stdout.readline().strip() != "ready":
             raise RuntimeError(f"a client has failed: {self.process.args!r}")
+
+    def hang_up(self) -> None:
+        """Have it close its connections; it goes on living."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
 
     def end(self) -> str:
         """Have it end; return what it has printed."""
@@ -375,7 +392,7 @@ async def _life(
                 row["seconds"] = await at_b.until_knows(FEW, False) - begin
     async with phases.phase("A's receivers go") as row:
         begin = time.perf_counter()
-        await trio.to_thread.run_sync(fleet.end)
+        fleet.hang_up()
         row["seconds"] = await at_b.until_knows(FEW, False) - begin
     return memory
 
