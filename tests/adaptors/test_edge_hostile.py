@@ -1,0 +1,371 @@
+"""Edges and interior routers that do what they should not: they are told, and everybody else goes on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.adaptors.edges import EdgeNode, edge, interiors, listen, uplink
+from tests.adaptors.routers import RouterNode, Routers
+from tests.routing.network import Client, Receiver, Sender
+from van.adaptors.amqp import ConnectionSettings
+from van.adaptors.edge import EdgeConnectorAdaptor
+from van.amqp.connection import Connection
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
+from van.amqp.errors import AmqpLinkError
+from van.amqp.events import ConnectionClosed, LinkAttached, LinkDetached, SessionBegun
+from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.message import AmqpValue, Message, Properties
+from van.amqp.performatives import Attach
+from van.amqp.terminus import Source, Target
+from van.routing.address import AddressConfig, Distribution
+from van.routing.dialect.annotations import encode_annotations
+from van.routing.edge import ADDRESS_TRACKING, MAX_SERVICE_MESSAGE, MESH_DISCOVERY, tracking_message
+from van.routing.edge_router import mesh_message
+
+MESH = "M" * 15
+
+
+def message(body: str, *, to: str | None = None) -> bytes:
+    return Message(properties=Properties(to=to), body=AmqpValue(body)).encode()
+
+
+class BareEdge(Client):
+    """A peer at a listener for edges whose every step the scene decides."""
+
+    def __init__(self, node: RouterNode, name: str, settings: ConnectionSettings | None = None) -> None:
+        super().__init__(node, name, ConnectionSettings(idle_timeout=0.0), {})  # type: ignore[arg-type]
+        self.adaptor = listen(node, settings)
+        self.adaptor.on_wake = self._flush
+        node.clients.append(self)
+        node.run()
+
+
+class BareInterior:
+    """A router that an edge has connected to: it answers every attach but those that it refuses."""
+
+    def __init__(self, node: EdgeNode, refused: tuple[str, ...] = ()) -> None:
+        self.node = node
+        self.refused = refused
+        self.adaptor: EdgeConnectorAdaptor = node.dial()
+        self.connection = Connection("A", accepting=True)
+        self.links: dict[str, Link] = {}
+        self.attached: list[str] = []
+        self.senders: dict[str, Sender] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self.closed: ConnectionClosed | None = None
+        self.errors: dict[str, str] = {}
+        self.run()
+
+    def run(self) -> None:
+        owner: Any = SimpleNamespace(errors={})
+        moving = True
+        while moving:
+            moving = False
+            if data := b"".join(self.adaptor.data_to_send(65536)):
+                moving = True
+                events = self.connection.receive_data(data, 0.0)
+                for event in events:
+                    if isinstance(event, SessionBegun):
+                        event.session.begin()
+                    elif isinstance(event, LinkAttached) and not event.answer:
+                        self._attach(event.link, owner)
+                    elif isinstance(event, LinkDetached):
+                        if event.error is not None:
+                            self.errors[event.link.name] = str(event.error.condition)
+                        event.link.detach()
+                    elif isinstance(event, ConnectionClosed):
+                        self.closed = event
+                        self.connection.close()
+                    elif type(event).__name__ == "ConnectionOpened":
+                        self.connection.open()
+            if data := b"".join(self.connection.data_to_send()):
+                moving = True
+                self.adaptor.receive_data(data, 0.0)
+            self.node.run()
+
+    def _attach(self, link: Link, owner: Any) -> None:
+        remote = link.remote
+        assert remote is not None
+        receiving = isinstance(link, ReceiverLink)
+        assert isinstance(remote.source, Source)
+        assert isinstance(remote.target, Target)
+        address = (remote.target.address if receiving else remote.source.address) or ""
+        refused = address in self.refused
+        self.attached.append(address)
+        answer = Attach(name="", handle=0, role=False, source=remote.source, target=remote.target)
+        if refused:
+            answer.target, answer.source = (None, remote.source) if receiving else (remote.target, None)
+        link.attach(answer)
+        if refused:
+            link.detach(AmqpLinkError("amqp:not-found", "not here"))
+        elif isinstance(link, ReceiverLink):
+            self.receivers[address] = Receiver(owner, link, auto=True, second=False)
+            link.grant(100)
+        else:
+            assert isinstance(link, SenderLink)
+            self.senders[address] = Sender(owner, link, second=False)
+
+
+def section(to: str | None = None, mesh: str | None = None) -> bytes:
+    return encode_annotations(0, to, None, (), mesh)
+
+
+# -- at the interior router --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x00\x53\x77\x40",
+        b"\xff\xff",
+        section() + b"\x00\x53",
+        mesh_message("x" * 16),
+        mesh_message(""),
+        b"\x00\x80SKPR--RA\xd0\x00\x00",
+    ],
+)
+def test_a_mesh_that_is_none_is_rejected(octets: bytes) -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    sender = peer.sender(MESH_DISCOVERY)
+    assert sender.credit == 3
+    for _ in range(5):
+        sent = sender.send(octets)
+        a.run()
+        assert isinstance(sent.state, Rejected)
+    good = sender.send(section(mesh=MESH) + mesh_message(MESH))
+    a.run()
+    assert good.states == [ACCEPTED]
+    (known,) = a.router.edge_peers.values()
+    assert known.mesh == MESH
+    assert a.router.budget.held() == 0
+
+
+def test_a_large_mesh_message_is_not_kept() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    sender = peer.sender(MESH_DISCOVERY)
+    begun = sender.begin(b"x" * MAX_SERVICE_MESSAGE)
+    begun.more(b"x" * 100_000)
+    a.run()
+    assert a.router.budget.held() <= 20_000
+    begun.end()
+    a.run()
+    assert isinstance(begun.state, Rejected)
+    aborted = sender.begin(b"xyz")
+    a.run()
+    aborted.abort()
+    a.run()
+    assert a.router.budget.held() == 0
+    assert sender.credit == 3
+
+
+@pytest.mark.parametrize("target", ["orders", None])
+@pytest.mark.parametrize(
+    "octets", [b"\x00\x80SKPR--RA\xd0\x00\x00", b"\x00\x80SKPR--RA\x40", b"\x00\x80SKPR--RA\xc0\x03\x02\x43\x43"]
+)
+def test_annotations_that_are_none_are_rejected(octets: bytes, target: str | None) -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("orders", credit=10)
+    sender = BareEdge(a, "E").sender(target)
+    for settled in (False, True):
+        bad = sender.send(octets, settled=settled)
+        good = sender.send(section("orders") + message("one"), settled=settled)
+        a.run()
+        assert settled or isinstance(bad.state, Rejected)
+        assert settled or good.states == [ACCEPTED]
+    assert receiver.bodies == [message("one")] * 2
+    assert sender.credit + 250 // 4 >= 250
+    assert a.router.budget.held() == 0
+
+
+def test_a_link_with_an_address_goes_there_whatever_its_deliveries_say() -> None:
+    _, (a,) = interiors("A")
+    receivers = [a.client().receiver(name, credit=10) for name in ("orders", "bills")]
+    sender = BareEdge(a, "E").sender("orders")
+    sender.send(section("bills") + message("one", to="bills"))
+    sender.send(message("two"))
+    a.run()
+    assert [receiver.bodies for receiver in receivers] == [[message("one", to="bills"), message("two")], []]
+
+
+def test_what_an_edge_says_of_its_way_is_not_believed() -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("orders", credit=10)
+    long = tuple(f"0/R{number}" for number in range(100))
+    sent = BareEdge(a, "E").sender("orders").send(encode_annotations(0, "orders", "0/Z", long) + message("one"))
+    a.run()
+    assert receiver.bodies == [message("one")]
+    assert sent.states == [ACCEPTED]
+
+
+def test_tracking_waits_for_credit_and_says_the_last_word_only() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    tracking = peer.receiver(ADDRESS_TRACKING)
+    peer.sender("orders")
+    client = a.client()
+    for _ in range(20):
+        client.receiver("orders").detach()
+        a.run()
+    client.receiver("orders")
+    tracking.credit(100)
+    a.run()
+    node = encode_annotations(0, None, "0/A", ("0/A",))
+    assert tracking.bodies == [node + tracking_message("Morders", True)]
+
+
+def test_tracking_that_comes_late_says_what_was() -> None:
+    _, (a,) = interiors("A")
+    a.client().receiver("orders")
+    peer = BareEdge(a, "E")
+    peer.sender("orders")
+    tracking = peer.receiver(ADDRESS_TRACKING, credit=5)
+    assert len(tracking.bodies) == 1
+    assert tracking.bodies[0].endswith(tracking_message("Morders", True))
+
+
+def test_an_address_longer_than_a_short_string() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    tracking = peer.receiver(ADDRESS_TRACKING, credit=5)
+    name = "x" * 1000
+    peer.sender(name)
+    a.client().receiver(name)
+    decoded = Message.decode(tracking.bodies[0][len(encode_annotations(0, None, "0/A", ("0/A",))) :])
+    assert isinstance(decoded.body, AmqpValue)
+    assert decoded.body.value == [f"M{name}", True]
+
+
+def test_the_nodes_of_older_edges_are_addresses_that_never_have_credit() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    for address in ("_$qd.edge_heartbeat", "_$qd.addr_lookup"):
+        sender = peer.sender(address)
+        assert sender.error is None
+        assert sender.credit == 0
+
+
+def test_an_edge_has_no_more_links_than_the_listener_allows() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    settings = ConnectionSettings(idle_timeout=0.0, max_links=5)
+    network.wire(e.dial(), listen(a, settings))
+    client = e.client()
+    for number in range(10):
+        client.receiver(f"orders.{number}")
+    assert e.edge.active is not None
+    assert e.lines("no link for an address")
+    sent = a.client().sender("orders.0").send(message("one"))
+    network.run()
+    assert sent.unsettled
+
+
+# -- at the edge router ------------------------------------------------------------------------------------------------
+
+
+def single(refused: tuple[str, ...] = ()) -> tuple[EdgeNode, BareInterior]:
+    network = Routers()
+    e = edge(network, "E")
+    return e, BareInterior(e, refused)
+
+
+@pytest.mark.parametrize(
+    "octets", [b"", b"\xff", b"\x00\x53\x77\x40", b"\x00\x53\x77\xc0\x03\x02\x43\x43", b"\x00\x80SKPR--RA\xd0\x00"]
+)
+def test_tracking_that_says_nothing_is_rejected(octets: bytes) -> None:
+    e, a = single()
+    sent = a.senders[ADDRESS_TRACKING].send(octets)
+    unknown = a.senders[ADDRESS_TRACKING].send(tracking_message("Mnobody", True))
+    a.run()
+    assert isinstance(sent.state, Rejected)
+    assert unknown.states == [ACCEPTED]
+    assert e.edge.active is not None
+
+
+def test_an_address_that_the_interior_router_refuses_is_asked_for_once() -> None:
+    e, a = single(("orders",))
+    client = e.client()
+    sender = client.sender("orders")
+    receiver = client.receiver("orders", credit=10)
+    a.run()
+    assert a.attached.count("orders") == 2
+    sent = sender.send(message("one"))
+    a.run()
+    # Here it works.
+    assert sent.states == [ACCEPTED]
+    assert receiver.bodies == [message("one")]
+    assert a.attached.count("orders") == 2
+    receiver.detach()
+    sender.detach()
+    a.run()
+    assert not e.edge.proxies
+    assert e.edge.active is not None
+
+
+@pytest.mark.parametrize("vital", ["", "E", ADDRESS_TRACKING])
+def test_without_what_it_needs_an_edge_gives_the_uplink_up(vital: str) -> None:
+    e, a = single((vital,))
+    assert e.edge.active is None
+    assert "refuses links of edge routers" in a.adaptor.refusal
+    assert a.closed is not None
+
+
+def test_without_mesh_discovery_an_edge_goes_on() -> None:
+    e, a = single((MESH_DISCOVERY,))
+    assert e.edge.active is not None
+    assert a.closed is None
+
+
+@pytest.mark.parametrize("service", [False, True])
+def test_an_uplink_whose_session_ends_is_lost(service: bool) -> None:
+    e, a = single()
+    a.senders[ADDRESS_TRACKING if service else "E"].link.session.end()
+    a.run()
+    assert e.edge.active is None
+    assert a.closed is not None
+    assert not e.edge.elsewhere.outgoing
+
+
+def test_an_interior_router_may_not_ask_an_edge_for_addresses() -> None:
+    e, a = single()
+    session = a.connection.session()
+    session.begin()
+    for name, source, target in (("out", "", "orders"), ("in", "orders", "")):
+        link: Link = session.sender(name) if name == "out" else session.receiver(name)
+        link.attach(
+            Attach(name=name, handle=0, role=False, source=Source(address=source or None),
+                   target=Target(address=target or None))
+        )  # fmt: skip
+    a.run()
+    assert a.errors == {"out": "amqp:not-allowed", "in": "amqp:not-allowed"}
+    assert e.edge.active is not None
+
+
+def test_deliveries_from_above_for_nobody_here_are_released() -> None:
+    e, a = single()
+    client = e.client()
+    client.sender("orders")
+    sent = [
+        a.senders["E"].send(section(to) + message("one"))
+        for to in ("amqp:/_edge/E/temp.gone", "orders", "_topo/0/A/x", "_edge/F/x", "nobody")
+    ]
+    a.run()
+    assert [each.states for each in sent] == [[RELEASED]] * 5
+    assert e.router.budget.held() == 0
+
+
+def test_unavailable_addresses_are_refused_where_a_client_attaches() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    e.router.patterns.add(AddressConfig("closed/#", Distribution.UNAVAILABLE))
+    uplink(network, e, a)
+    assert e.client().sender("closed/x").error is not None
+    a.router.patterns.add(AddressConfig("shut/#", Distribution.UNAVAILABLE))
+    sender = e.client().sender("shut/x")
+    assert sender.credit == 0
+    assert len(a.lines("link refused")) == 1
