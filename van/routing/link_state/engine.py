@@ -80,7 +80,8 @@ class Timers:
     ra_interval, ra_interval_flux: how often RA is sent when nothing changes, and within two such intervals of a change.
     remote_ls_max_age: after this without an advertisement, a router's link state is worth nothing.
     hold_down: between two computations of the paths there is at least this, ten times as much among a thousand routers.
-    gather: the first change after quiet waits this long for those that come with it. own_hold: between two updates of
+    gather: the first change after quiet waits this long for those that come with it, a new neighbour of ours
+    join_gather: whoever starts gets several, one soon after the other. own_hold: between two updates of
     our link state there is at least this, join_hold: when it only has more neighbours. mobile_hold, mobile_interval: a
     change of our addresses waits this long for others, and between two updates there is at least this. ask_delay,
     ask_interval: what should come by itself is asked for after the one, and asked again after the other.
@@ -95,6 +96,7 @@ class Timers:
         "hello_interval",
         "hello_max_age",
         "hold_down",
+        "join_gather",
         "join_hold",
         "mobile_hold",
         "mobile_interval",
@@ -114,6 +116,7 @@ class Timers:
         hold_down: float = 0.05,
         gather: float = 0.01,
         own_hold: float = 0.05,
+        join_gather: float = 0.03,
         join_hold: float = 0.1,
         mobile_hold: float = 0.02,
         mobile_interval: float = 0.25,
@@ -129,6 +132,7 @@ class Timers:
         self.hold_down = hold_down
         self.gather = gather
         self.own_hold = own_hold
+        self.join_gather = join_gather
         self.join_hold = join_hold
         self.mobile_hold = mobile_hold
         self.mobile_interval = mobile_interval
@@ -241,7 +245,8 @@ class LinkStateEngine:
         if router_id == self.id:
             self._tell_once("critical", "duplicate_router_id", router_id, connection=neighbor)
             return
-        if not self._reaches(router_id):
+        node = self.nodes.get(router_id)
+        if node is None or not node.reachable:
             self._unsynced[neighbor] = None
         known = self.neighbors.up(neighbor, router_id, cost, now)
         if self._hello_at == inf:
@@ -250,7 +255,7 @@ class LinkStateEngine:
             self._advertised_at = now
         self._greet(known, now)
         self.owner.log("info", "neighbor_up", router=router_id, connection=neighbor, cost=cost)
-        self._peers_changed(now, now + self.timers.gather)
+        self._peers_changed(now, now + self.timers.join_gather)
         self._plan()
 
     def neighbor_down(self, neighbor: int, now: float) -> None:
@@ -418,21 +423,24 @@ class LinkStateEngine:
         lists_us = self.id in hello.seen
         if self.neighbors.hello(neighbor, lists_us, now):
             self.owner.log("info", "neighbor_back", router=hello.id, connection=number)
-            if not self._reaches(hello.id):
+            if not node.reachable:
                 self._unsynced[number] = None
-            self._peers_changed(now, now + self.timers.gather)
+            self._peers_changed(now, now + self.timers.join_gather)
         if not lists_us and now - neighbor.greeted_at > self.timers.hello_interval / 4:
             self._greet(neighbor, now)
         self._plan()
 
-    def _reaches(self, router_id: str) -> bool:
-        """Whether a router is in our part of the network already, as far as the link states say."""
+    def _is_joined(self, router_id: str) -> bool:
+        """Whether a neighbour is in our part of the network without its link to us, as far as the link states say.
+
+        Then others have told it, or will tell it, what is known here. Who announces its new link first cannot rely on
+        others that come later, so of several links that join two parts at least one is used.
+        """
         node = self.nodes.get(router_id)
         if node is None or not node.link_state_sequence:
             return False
-        if node.reachable or self._compute_at == inf:
-            return node.reachable
-        found = set(self.neighbors.peers)
+        found = {self.id, *self.neighbors.peers}
+        found.discard(router_id)
         ahead = list(found)
         while ahead:
             reached = self.nodes.get(ahead.pop())
@@ -444,7 +452,7 @@ class LinkStateEngine:
                         return True
                     found.add(peer)
                     ahead.append(peer)
-        return router_id in found
+        return False
 
     def _peers_changed(self, now: float, at: float) -> None:
         """Our own link state is another: send it, and compute the paths with it."""
@@ -473,7 +481,7 @@ class LinkStateEngine:
         self._flood(ALL_ROUTERS, self._link_state(ALL_ROUTERS))
         for number in self._unsynced:
             neighbor = self.neighbors.by_number.get(number)
-            if neighbor is not None and neighbor.established:
+            if neighbor is not None and neighbor.established and not self._is_joined(neighbor.router_id):
                 self._syncs.append(self._sync(neighbor))
         self._unsynced.clear()
 
@@ -788,13 +796,15 @@ class LinkStateEngine:
         if kind == _TO_NOBODY:
             self._tell_once("warning", "control_message_to_nobody", message.to[:64])
             return
-        try:
-            control = decode_control(message.body)
-        except DecodeError as error:
-            sender = self.neighbors.by_number.get(neighbor)
-            name = message.ingress or (sender.node_id if sender is not None else "")
-            self._tell_once("warning", "malformed_control_message", name, error=error.description)
-            return
+        control = message.decoded
+        if control is None:
+            try:
+                control = message.decoded = decode_control(message.body)
+            except DecodeError as error:
+                sender = self.neighbors.by_number.get(neighbor)
+                name = message.ingress or (sender.node_id if sender is not None else "")
+                self._tell_once("warning", "malformed_control_message", name, error=error.description)
+                return
         if kind == _TO_ALL or kind == _TO_ALL_MOBILE:
             if isinstance(control, LinkStateUpdate):
                 # Copies of link states are known by their sequence number, and news alone are passed on.
@@ -865,13 +875,13 @@ class LinkStateEngine:
     def _flood_on(self, came_from: int, message: ControlMessage, control: Control) -> None:
         """Pass on to all neighbours that have not had it."""
         trace = message.trace
+        origin = control.id
         onward: ControlMessage | None = None
         for neighbor in self.neighbors.flooded:
-            if neighbor.number != came_from and neighbor.node_id not in trace and neighbor.router_id != control.id:
+            if neighbor.number != came_from and neighbor.node_id not in trace and neighbor.router_id != origin:
                 if onward is None:
-                    onward = ControlMessage(
-                        message.to, message.ingress, (*trace, self._node_id), message.body
-                    )
+                    onward = ControlMessage(message.to, message.ingress, (*trace, self._node_id), message.body)
+                    onward.decoded = control
                 self.owner.send_control(neighbor.number, onward)
 
     def _branch_on(self, message: ControlMessage, control: Control) -> None:
@@ -884,6 +894,7 @@ class LinkStateEngine:
             if neighbor.node_id not in trace:
                 if onward is None:
                     onward = ControlMessage(message.to, ingress, (*trace, self._node_id), message.body)
+                    onward.decoded = control
                 self.owner.send_control(neighbor.number, onward)
 
     def _branch_held_on(self, now: float) -> None:

@@ -21,16 +21,18 @@ class ControlMessage:
     """One control message on its way.
 
     `to` is its address, `ingress` the router that made it and `trace` each router that it passed, the oldest first,
-    both as `0/<id>`; whoever sends appends itself. `body` is the message without the router annotations.
+    both as `0/<id>`; whoever sends appends itself. `body` is the message without the router annotations, `decoded` what
+    it says, once somebody has looked.
     """
 
-    __slots__ = ("body", "ingress", "to", "trace")
+    __slots__ = ("body", "decoded", "ingress", "to", "trace")
 
     def __init__(self, to: str, ingress: str | None, trace: tuple[str, ...], body: bytes) -> None:
         self.to = to
         self.ingress = ingress
         self.trace = trace
         self.body = body
+        self.decoded: Control | None = None
 
     def __repr__(self) -> str:
         return f"<ControlMessage to {self.to} from {self.ingress} by {', '.join(self.trace)}: {len(self.body)} octets>"
