@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,12 +192,17 @@ class Ring:
     """The routers; each connects to the next one."""
 
     def __init__(
-        self, folder: Path, size: int, *, hello: float, age: float, skrouterd: str | None = None, only: bool = False
+        self,
+        folder: Path,
+        size: int,
+        *,
+        hello: float,
+        age: float,
+        skrouterd: str | None = None,
+        foreign: Container[int] = (),
     ) -> None:
         self.size = size
         self.age = age
-        # The sender is at the first; the foreign one is beside the receiver's, on one of the two ways.
-        foreign = range(size) if only else [size // 2 + 1]
         clients, routers = free_ports(size), free_ports(size)
         self.members: list[Member] = []
         for index in range(size):
@@ -628,9 +633,10 @@ async def play(
     calm: float = CALM_SECONDS,
     limits: Limits | None = None,
     skrouterd: str | None = None,
-    only: bool = False,
+    foreign: Container[int] = (),
 ) -> Run:
-    ring = Ring(folder, size, hello=hello, age=age, skrouterd=skrouterd, only=only)
+    """A ring and the scenes on it; of a router whose index is in `foreign` that `skrouterd` is taken."""
+    ring = Ring(folder, size, hello=hello, age=age, skrouterd=skrouterd, foreign=foreign)
     if limits is None:
         limits = Limits.with_skrouterd() if skrouterd else Limits()
     run = Run(folder, ring, limits, rate, calm)
@@ -644,10 +650,12 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=10)
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--skrouterd", help="a skrouterd to put into the ring")
+    parser.add_argument("--at", type=int, help="which one it is; the sender is at 0, the receiver half way round")
     parser.add_argument("--all", action="store_true", help="nothing but skrouterds")
     parser.add_argument("--keep", type=Path, help="a folder for site files and logs, kept")
     arguments = parser.parse_args()
     scenes = arguments.scenes or SCENES
+    at = arguments.size // 2 + 1 if arguments.at is None else arguments.at
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -659,7 +667,7 @@ def main() -> int:
                 size=arguments.size,
                 rate=arguments.rate,
                 skrouterd=arguments.skrouterd,
-                only=arguments.all,
+                foreign=range(arguments.size) if arguments.all else [at],
             )
 
         findings = trio.run(run).findings
