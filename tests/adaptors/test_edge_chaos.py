@@ -159,7 +159,7 @@ class Chaos:
                         assert owner.streaming == 0
                     else:
                         assert owner.owed + owner.link.link_credit == owner.capacity
-                        assert not owner.withheld
+                        assert not owner.leaving
         for client in [client for node in self.nodes for client in node.clients]:
             client.cut()
         self.network.advance(4.0)

@@ -265,6 +265,47 @@ def test_an_edge_has_no_more_links_than_the_listener_allows() -> None:
     assert sent.unsettled
 
 
+def test_a_peer_without_streaming_links_gets_streams_by_its_own() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    receiver = peer.receiver("big", credit=10)
+    other = peer.receiver("big", credit=10)
+    sender = a.client().sender("big")
+    stream = sender.begin(b"x" * 300_000)
+    a.run()
+    (got,) = receiver.deliveries
+    assert got.incomplete
+    small = a.client().sender("big").send(message("small"))
+    a.run()
+    assert small.states == [ACCEPTED]
+    assert other.bodies[0].endswith(message("small"))
+    stream.end()
+    a.run()
+    assert stream.states == [ACCEPTED]
+    assert len(a.router.addresses["Mbig"].outgoing) == 2
+
+
+@pytest.mark.parametrize("address", ["cl/orders", "orders"])
+def test_who_is_busy_with_a_stream_comes_last(address: str) -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    receiver = peer.receiver(address, credit=10)
+    sender = a.client().sender(address)
+    stream = sender.begin(b"x" * 300_000)
+    a.run()
+    waits = a.client().sender(address).send(message("one"))
+    a.run()
+    assert waits.unsettled
+    stream.end()
+    a.run()
+    assert waits.states == [ACCEPTED]
+    # It may not have its own back, and there is nobody else.
+    own = peer.sender(address).send(message("own"))
+    a.run()
+    assert own.states == [RELEASED]
+    assert len(receiver.bodies) == 2
+
+
 # -- at the edge router ------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
+from van.routing.neighbor import MAX_IDLE_STREAMS
 
 
 def message(body: str, *, to: str | None = None) -> bytes:
@@ -411,3 +412,82 @@ def test_a_delivery_that_may_not_go_back_holds_no_sender_back() -> None:
     network.run()
     assert there.bodies[-1] == message("last")
     assert not last.settled
+
+
+def test_what_waits_in_several_frames_takes_the_new_uplink_too() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    receiver = b.client().receiver("orders", credit=100)
+    news = b.client().receiver("mc/news", credit=100)
+    network.advance(1.5)
+    client = e.client()
+    sender, anonymous, all_of_it = client.sender("orders"), client.sender(None), client.sender("mc/news")
+    here = client.receiver("mc/news", credit=100)
+    first.cut_off = True
+    for _ in range(30):
+        # What fills the wire is lost with it.
+        sender.send(message("x" * 50_000))
+    bodies = [message(text * 50_000, to="orders") for text in "ab"]
+    sent = [sender.send(bodies[0]), anonymous.send(bodies[1], settled=True)]
+    copied = all_of_it.send(message("news"))
+    network.run()
+    first.cut_off = False
+    first.cut()
+    network.advance(1.0)
+    assert all(each.settled for each in sent)
+    assert here.bodies == [message("news")]
+    assert copied.states == [ACCEPTED]
+    assert news.bodies in ([], [message("news")])
+    assert len(receiver.bodies) <= 32
+    assert e.router.budget.held() == 0
+
+
+def test_a_link_waits_for_outcomes_and_streams_of_senders_that_have_gone() -> None:
+    network, a, e, line = single()
+    receiver = a.client().receiver("orders", credit=100, auto=False)
+    client = e.client()
+    for body in (message("small"), message("x" * 700_000)):
+        sender = client.sender("orders")
+        sender.send(body)
+        network.run()
+        sender.detach()
+        network.run()
+        assert "to orders" in links(line)
+        receiver.deliveries[-1].settle()
+        network.run()
+        network.advance(0.01)
+        assert set(links(line)) == set(VITAL)
+    sender = client.sender("orders")
+    sender.send(message("one"))
+    network.run()
+    sender.detach()
+    network.run()
+    # A new sender before that: the link is kept.
+    client.sender("orders")
+    receiver.deliveries[-1].settle()
+    network.run()
+    network.advance(0.01)
+    assert "to orders" in links(line)
+
+
+def test_idle_streaming_links_beyond_some_are_closed() -> None:
+    network, a, e, line = single()
+    streams = []
+    for number in range(MAX_IDLE_STREAMS + 10):
+        if number % 20 == 0:
+            client, other = e.client(), a.client()
+        # Each stream has a receiver, so that none waits here.
+        other.receiver("big", credit=10)
+        sender = client.sender("big", session=client.new_session())
+        streams.append(sender.begin(b"x" * 270_000))
+        network.run()
+    for stream in streams:
+        stream.abort()
+    network.run()
+    (peer,) = e.router.edge_peers.values()
+    assert len(peer.stream_links) == MAX_IDLE_STREAMS + 10
+    network.advance(31)
+    assert len(peer.stream_links) == MAX_IDLE_STREAMS
+    assert sum(what(link) == "to None" for link in line.calling.links) == MAX_IDLE_STREAMS + 1

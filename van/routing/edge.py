@@ -178,12 +178,12 @@ class EdgePeer:
 class EdgeIncomingLink(RouterIncomingLink):
     """A link that the peer sends deliveries by: for one address, or (`anonymous`) for those that annotations name.
 
-    Its credit comes back when a delivery has come; that of pre-settled deliveries to one address (`withheld`) when they
-    have left, so that a slow receiver holds their senders back. At the interior's end `told` is what address tracking
-    said last.
+    Its credit comes back when a delivery has come; that of pre-settled deliveries to one address when they have left,
+    so that a slow receiver holds their senders back. `leaving` are those that have not. At the interior's end `told`
+    is what address tracking said last.
     """
 
-    __slots__ = ("peer", "told", "withheld")
+    __slots__ = ("leaving", "peer", "told")
 
     def __init__(
         self, router: Router, link: ReceiverLink, address: Address, capacity: int, peer: EdgePeer, anonymous: bool
@@ -192,7 +192,7 @@ class EdgeIncomingLink(RouterIncomingLink):
         self.anonymous = anonymous
         self.peer = peer
         self.told = False
-        self.withheld: dict[Delivery, None] = {}
+        self.leaving: dict[Delivery, None] = {}
         peer.links[self] = None
 
     def annotations_of(self, section: bytes) -> Annotations:
@@ -202,9 +202,10 @@ class EdgeIncomingLink(RouterIncomingLink):
 
     def deliver(self, delivery: Delivery) -> None:
         delivery.origin = self
-        if delivery.settled and not self.anonymous and not delivery.aborted:
-            self.withheld[delivery] = None
-        else:
+        presettled = delivery.settled and not delivery.aborted
+        if presettled:
+            self.leaving[delivery] = None
+        if self.anonymous or not presettled:
             self._give_back()
         if delivery.chunks is not None or delivery.aborted:
             self._deliver_long(delivery)
@@ -253,21 +254,20 @@ class EdgeIncomingLink(RouterIncomingLink):
         if not self.anonymous:
             router.forward_to(self.address, delivery)
             return
-        if delivery.settled:
-            self.settled_waiting += 1
         router.forward_routed(delivery)
-        if self.settled_waiting > MAX_PRESETTLED:
+        if len(self.leaving) > MAX_PRESETTLED:
             self._drop_oldest(delivery)
 
     def left(self, delivery: Delivery) -> None:
-        super().left(delivery)
+        self.presettled += 1
         self._leave(delivery)
 
     def _leave(self, delivery: Delivery) -> None:
         """A delivery needs nothing more from here: credit that was withheld for it goes back."""
-        if delivery in self.withheld:
-            del self.withheld[delivery]
-            self._give_back()
+        if delivery in self.leaving:
+            del self.leaving[delivery]
+            if not self.anonymous:
+                self._give_back()
 
     def _give_back(self) -> None:
         owed = self.owed + 1
