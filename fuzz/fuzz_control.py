@@ -17,17 +17,13 @@ DECODER = {
 }
 
 PLANTED = (
-    # A list of addresses may leave the message.
+    # A map may be shorter than its own head.
+    ("van.routing.dialect.control", "    elif code == code32 and pos + 9 <= end:", "    elif code == code32:"),
+    # An address may be an empty list.
     (
         "van.routing.dialect.control",
-        "    if stop > end or stop < start:\n        raise",
-        "    if stop < start:\n        raise",
-    ),
-    # An address may have no key.
-    (
-        "van.routing.dialect.control",
-        "    if not isinstance(key, str) or not key:\n        raise",
-        "    if not isinstance(key, str) and key:\n        raise",
+        "    if type(value) is not list or not value:\n",
+        "    if type(value) is not list:\n",
     ),
     # A sequence may be anything.
     (
