@@ -10,11 +10,12 @@ PYTEST_ARGS ?=
 # Processes that share the tests: two, as many as small machines have cores. A file's tests stay together.
 WORKERS ?= 2
 
-.PHONY: help run test lint types tests slow fuzz bench clean
+.PHONY: help run test lint types tests simulation simulate slow fuzz bench clean
 
 help:
 	@echo 'make run                run a router; SITE=site.toml for a configuration of your own'
-	@echo 'make test               all checks: ruff, mypy, tests, coverage'
+	@echo 'make test               all checks: ruff, mypy, tests, coverage, some simulated networks'
+	@echo 'make simulate           the whole simulation: 200 networks of 50 routers, five of 1000, one of 1000 from cold'
 	@echo 'make slow               the tests that take more than ten seconds each'
 	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
 	@echo 'make bench              the benchmarks'
@@ -22,7 +23,7 @@ help:
 run: $(VENV)/.installed
 	$(BIN)/python -m van.router $(SITE)
 
-test: lint types tests
+test: lint types tests simulation
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -38,6 +39,18 @@ tests: $(VENV)/.installed-test
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o coverage.json
 	$(BIN)/python tools/coverage_gate.py coverage.json
+
+# Drawn anew each time, and printed: what fails is repeated by the command that it prints.
+simulation: $(VENV)/.installed-test
+	$(BIN)/python -m tests.simulation.run --routers 50 --seeds 20 --jobs $(WORKERS)
+	$(BIN)/python -m tests.simulation.run --routers 300 --seeds 1 --faults 10
+	$(BIN)/python -m tests.simulation.run --routers 10 --seeds 2 --faults 15 --seconds 8 --traffic --jobs $(WORKERS)
+
+simulate: $(VENV)/.installed-test
+	$(BIN)/python -m tests.simulation.run --routers 50 --seeds 200 --jobs $(WORKERS)
+	$(BIN)/python -m tests.simulation.run --routers 1000 --seeds 5 --faults 10
+	$(BIN)/python -m tests.simulation.run --routers 20 --seeds 20 --traffic --jobs $(WORKERS)
+	$(BIN)/python -m tests.simulation.run --routers 1000 --cold
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -77,7 +77,7 @@ def picture(panels: Sequence[tuple[str, str, dict[str, Sequence[Point]]]], colum
     ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
             "<style>text { font: 12px sans-serif; fill: #333 } .title { font-weight: bold } .left { text-anchor: end }",
             ".middle { text-anchor: middle } .rule { stroke: #ddd } .curve { fill: none; stroke-width: 2 }</style>",
             f'<rect width="{width}" height="{height}" fill="#fff"/>',

@@ -38,10 +38,12 @@ class Outcome:
     control_messages: int = 0
     events: int = 0
     real_seconds: float = 0.0
+    # What the command that repeats it has beside size and seed.
+    options: str = ""
 
     @property
     def command(self) -> str:
-        return f"python -m tests.simulation.run --routers {self.routers} --seed {self.seed}"
+        return f"python -m tests.simulation.run --routers {self.routers} --seed {self.seed}{self.options}"
 
 
 class Chaos:

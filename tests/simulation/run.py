@@ -1,8 +1,9 @@
-"""Simulate networks of link state engines: many seeds of chaos, or a cold start.
+"""Simulate networks: many seeds of chaos among link state engines, or among whole routers with traffic; a cold start.
 
     python -m tests.simulation.run --routers 50 --seeds 200
     python -m tests.simulation.run --routers 50 --seed 4711 --verbose
     python -m tests.simulation.run --routers 1000 --cold
+    python -m tests.simulation.run --routers 12 --seeds 20 --traffic
 
 Seeds are drawn anew for every run and printed, unless `--seed` names the first one. A seed that fails is printed with
 what does not hold and with the command that repeats it; the exit code is 1 then.
@@ -20,15 +21,22 @@ from functools import partial
 
 from tests.simulation.chaos import Chaos, Outcome
 from tests.simulation.cold_start import cold_start
+from tests.simulation.traffic import Traffic
 
 # Seeds are short enough to be read out.
 SEEDS = 10_000_000
 
 
-def one_seed(seed: int, *, routers: int, loss: float, seconds: float, faults: int, verbose: bool = False) -> Outcome:
+def one_seed(
+    seed: int, *, routers: int, loss: float, seconds: float, faults: int, verbose: bool = False, traffic: bool = False
+) -> Outcome:
     """Run one seed of chaos."""
     gc.disable()
-    chaos = Chaos(seed, routers, loss=loss, seconds=seconds, faults=faults)
+    chaos: Chaos | Traffic
+    if traffic:
+        chaos = Traffic(seed, routers, seconds=seconds, faults=faults)
+    else:
+        chaos = Chaos(seed, routers, loss=loss, seconds=seconds, faults=faults)
     try:
         return chaos.run()
     finally:
@@ -66,6 +74,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=40, help="how many in that time")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--cold", action="store_true", help="no faults: start all routers at once, and measure")
+    parser.add_argument("--traffic", action="store_true", help="whole routers by bytes, with messages all the time")
     parser.add_argument("--verbose", action="store_true", help="print what happened when")
     arguments = parser.parse_args()
     first = secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed
@@ -82,6 +91,7 @@ def main() -> int:
         seconds=arguments.seconds,
         faults=arguments.faults,
         verbose=arguments.verbose,
+        traffic=arguments.traffic,
     )
     options = "".join(
         f" --{name} {getattr(arguments, name)}"

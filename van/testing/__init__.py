@@ -12,6 +12,10 @@ senders and receivers attached. Both break in the same ways: links are cut or fa
 routers are killed, restarted and stopped, messages are lost, clocks run fast.
 """
 
+from van.testing.applications import Application as Application
+from van.testing.applications import Receiver as Receiver
+from van.testing.applications import Sender as Sender
+from van.testing.applications import Sending as Sending
 from van.testing.control_network import ControlNetwork as ControlNetwork
 from van.testing.control_network import EngineStation as EngineStation
 from van.testing.network import Clock as Clock
@@ -19,6 +23,8 @@ from van.testing.network import Edge as Edge
 from van.testing.network import Host as Host
 from van.testing.network import Station as Station
 from van.testing.network import VirtualNetwork as VirtualNetwork
+from van.testing.router_network import RouterNetwork as RouterNetwork
+from van.testing.router_network import RouterStation as RouterStation
 from van.testing.topologies import Topology as Topology
 from van.testing.topologies import full_mesh as full_mesh
 from van.testing.topologies import grid as grid

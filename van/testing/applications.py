@@ -50,6 +50,11 @@ class Sending(DeliveryOrigin):
         """What became of it."""
         return self.outcome_
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has not been sent yet, for want of credit or of a connection."""
+        return self.delivery is not None and self.delivery in self.sender.undelivered
+
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
         if state is not None and type(state) is not Received:
             self.outcome_ = OUTCOMES.get(type(state), repr(state))
@@ -380,6 +385,9 @@ class Application:
 
     def detached(self, event: LinkDetached) -> None:
         """The router has detached a link."""
-        for end in (*self.senders, *self.receivers):
-            if end.link is event.link:
-                end.error = event.error
+        for sender in self.senders:
+            if sender.link is event.link:
+                sender.error = event.error
+        for receiver in self.receivers:
+            if receiver.link is event.link:
+                receiver.error = event.error

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, MobileAddress, Timers
-from van.routing.link_state.messages import ControlMessage
+from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, Timers
+from van.routing.link_state.messages import ControlMessage, MobileAddress
 from van.routing.link_state.spf import TreeCache
 from van.testing.network import End, Host, Station, VirtualNetwork
 

@@ -192,7 +192,7 @@ class VirtualNetwork(VirtualTime, ABC, Generic[S]):
     def edge(self, a: str, b: str) -> Edge:
         """The first connection between two routers. Raises `KeyError` when there is none."""
         for edge in self.hosts[a].edges:
-            if b in {edge.connecting.id, edge.accepting.id}:
+            if {a, b} == {edge.connecting.id, edge.accepting.id}:
                 return edge
         raise KeyError((a, b))
 

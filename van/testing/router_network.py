@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.adaptors.inter_router import InterRouterAdaptor
-from van.routing.adaptor import Adaptor
 from van.routing.address import AddressConfig, Distribution
 from van.routing.link_state.engine import Timers
 from van.routing.router import Router
-from van.testing.applications import Application
+from van.testing.applications import Application, ClientAdaptor
 from van.testing.network import Edge, End, Host, Station, VirtualNetwork
 
 WIRE_CAPACITY: Final = 262144
@@ -37,7 +36,7 @@ class Plug:
 
     peer: Plug
 
-    def __init__(self, adaptor: Adaptor, station: RouterStation | None, delay: float) -> None:
+    def __init__(self, adaptor: AmqpAdaptor | ClientAdaptor, station: RouterStation | None, delay: float) -> None:
         self.adaptor = adaptor
         # None: an application's side.
         self.station = station
@@ -48,6 +47,11 @@ class Plug:
         self.in_flight = 0
         self.held: list[bytes] = []
         self.arrival = 0.0
+
+    def unsettled(self) -> int:
+        """Deliveries on this connection that are not settled at this end, in both directions."""
+        sessions = self.adaptor.connection.sessions
+        return sum(len(session.unsettled_in) + len(session.unsettled_out) for session in sessions)
 
 
 class RouterStation(Station):
@@ -125,7 +129,7 @@ class RouterNetwork(VirtualNetwork[RouterStation]):
             now=now,
         )
         client = application.connect(self.now)
-        _, its = self._plug(adaptor, station, client, None, LOCAL_DELAY)
+        its = self._plug(adaptor, station, client, None, LOCAL_DELAY)[1]
         self._plug_of[application] = its
         application.on_queued = partial(self._flush, its)
         self._flush(its)
@@ -140,7 +144,12 @@ class RouterNetwork(VirtualNetwork[RouterStation]):
     # -- octets --------------------------------------------------------------------------------------------------
 
     def _plug(
-        self, a: Adaptor, of_a: RouterStation | None, b: Adaptor, of_b: RouterStation | None, delay: float
+        self,
+        a: AmqpAdaptor,
+        of_a: RouterStation,
+        b: AmqpAdaptor | ClientAdaptor,
+        of_b: RouterStation | None,
+        delay: float,
     ) -> tuple[Plug, Plug]:
         plugs = Plug(a, of_a, delay), Plug(b, of_b, delay)
         for plug, peer in (plugs, plugs[::-1]):
@@ -192,7 +201,7 @@ class RouterNetwork(VirtualNetwork[RouterStation]):
             self._schedule(station)
         # There is room on the wire again.
         peer = plug.peer
-        if plug.open and (peer.station is None or not peer.station.paused):
+        if peer.open and (peer.station is None or not peer.station.paused):
             self._flush(peer)
 
     def _end_closed(self, station: RouterStation) -> None:

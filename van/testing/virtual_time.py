@@ -12,8 +12,8 @@ from typing import Any, Final
 # An event: when, its number (events of one moment happen in the order in which they were made), and the call.
 Event = tuple[float, int, Callable[[Any, Any], None], Any, Any]
 
-# Events are put into boxes of this many a second, and a box is sorted when it is opened: a heap of a million events, the
-# flood of a large network, would be sought through in all of memory for each of them.
+# Events are put into boxes, this many for each second, and a box is sorted when it is opened: a heap of a million
+# events, the flood of a large network, would be sought through in all of memory for each of them.
 BOXES: Final = 10_000
 # So many events without time passing are a circle that two parties run in.
 MAX_EVENTS_OF_ONE_MOMENT: Final = 5_000_000
