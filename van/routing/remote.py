@@ -6,7 +6,7 @@ for each router where deliveries come into the network and each state of the rou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from van.routing.router_link import Hop
 
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from van.routing.router import Router
 
 
+# Most addresses have receivers at one other router, and nobody here sends to them: what is the same for all of these is
+# shared, so nothing here is changed in place.
+_NOWHERE: Final[dict[str, None]] = {}
+_NO_HOPS: Final[dict[int, Hop]] = {}
+
+
 class RemoteDestinations:
     """The other routers that have receivers of one address.
 
-    `routers` are their ids, those that can be reached; `hops` the ways that were ever taken, by neighbour.
+    `routers` are their ids, those that can be reached; `hops` the ways that were ever taken, by neighbour. Neither may
+    be changed from elsewhere.
     """
 
     __slots__ = ("_choices", "_version", "address", "hops", "router", "routers")
@@ -26,21 +33,24 @@ class RemoteDestinations:
     def __init__(self, router: Router, address: Address) -> None:
         self.router = router
         self.address = address
-        self.routers: dict[str, None] = {}
-        self.hops: dict[int, Hop] = {}
-        self._choices: dict[str, list[Hop]] = {}
+        self.routers = _NOWHERE
+        self.hops = _NO_HOPS
+        self._choices: dict[str, list[Hop]] | None = None
         self._version = -1
 
     def add(self, router_id: str) -> None:
         """A router that can be reached has a receiver."""
-        if router_id not in self.routers:
-            self.routers[router_id] = None
-            self._choices.clear()
+        routers = self.routers
+        if router_id not in routers:
+            self.routers = {**routers, router_id: None} if routers else self.router.only(router_id)
+            self._choices = None
 
     def remove(self, router_id: str) -> None:
         """A router has no receiver any more, or cannot be reached."""
-        if self.routers.pop(router_id, False) is None:
-            self._choices.clear()
+        routers = self.routers
+        if router_id in routers:
+            self.routers = {other: None for other in routers if other != router_id} if len(routers) > 1 else _NOWHERE
+            self._choices = None
 
     def choices(self, origin: str) -> list[Hop]:
         """The neighbours that lead to a receiver, the cheapest first, for deliveries that came into the network at the
@@ -51,17 +61,20 @@ class RemoteDestinations:
         """
         if self._version != self.router.routes_version:
             self._forget()
-        choices = self._choices.get(origin)
+        known = self._choices
+        if known is None:
+            known = self._choices = {}
+        choices = known.get(origin)
         if choices is None:
-            choices = self._choices[origin] = self._work_out(origin)
+            choices = known[origin] = self._work_out(origin)
         return choices
 
     def _forget(self) -> None:
         self._version = self.router.routes_version
-        self._choices.clear()
+        self._choices = None
         neighbors = self.router.neighbors
-        for number in [number for number in self.hops if number not in neighbors]:
-            del self.hops[number]
+        if any(number not in neighbors for number in self.hops):
+            self.hops = {number: hop for number, hop in self.hops.items() if number in neighbors}
 
     def _work_out(self, origin: str) -> list[Hop]:
         router = self.router
@@ -82,7 +95,8 @@ class RemoteDestinations:
         for number, cost in costs.items():
             hop = self.hops.get(number)
             if hop is None or not hop.neighbor.alive:
-                hop = self.hops[number] = Hop(self.address, router.neighbors[number], cost)
+                hop = Hop(self.address, router.neighbors[number], cost)
+                self.hops = {**self.hops, number: hop}
             hop.cost = cost
             choices.append(hop)
         choices.sort(key=lambda hop: (hop.cost, hop.neighbor.router_id))

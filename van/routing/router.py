@@ -136,6 +136,7 @@ class Router(LinkStateOwner):
         # Addresses that live elsewhere, and to which there was no way when somebody sent to them.
         self.starved: dict[Address, None] = {}
         self._reached: set[str] = set()
+        self._only: dict[str, dict[str, None]] = {}
         self.max_hops = LEAST_MAX_HOPS
         self.annotations: dict[bytes, Annotations] = {}
         self.own_octets = Holder()
@@ -408,6 +409,7 @@ class Router(LinkStateOwner):
             self._found_at("R" + router_id, router_id, None)
         for router_id in self._reached - reached:
             self._gone_from("R" + router_id, router_id)
+            self._only.pop(router_id, None)
         self._reached = reached
         for address in [address for address in self.starved if address.reachable()]:
             del self.starved[address]
@@ -432,6 +434,10 @@ class Router(LinkStateOwner):
     def knows(self, router_id: str) -> bool:
         """Whether there is such a router in the network, this one included."""
         return router_id == self.id or (self.engine is not None and router_id in self.engine.nodes)
+
+    def only(self, router_id: str) -> dict[str, None]:
+        """A set of this router's id alone, the same for all addresses that only it has."""
+        return self._only.setdefault(router_id, {router_id: None})
 
     def _found_at(self, key: str, router_id: str, hint: Distribution | None) -> None:
         address = self.addresses.get(key)
