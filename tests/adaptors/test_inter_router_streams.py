@@ -16,7 +16,7 @@ from tests.adaptors.routers import (
     recorded,
 )
 from tests.amqp.peer import begin, decode_frames, open_
-from van.adaptors import inter_router
+from van.adaptors import streams as streaming
 from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.framing import AMQP_HEADER, encode_frame
@@ -78,7 +78,7 @@ def test_a_session_whose_link_was_closed_is_used_again() -> None:
 
 
 def test_beyond_so_many_sessions_streams_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inter_router, "MAX_STREAM_SESSIONS", 2)
+    monkeypatch.setattr(streaming, "MAX_STREAM_SESSIONS", 2)
     line = line_of_two()
     streams = [opened(line.calling) for _ in range(5)]
     line.network.run()
@@ -107,7 +107,7 @@ def test_a_peer_that_leaves_no_channel_at_all_has_no_streams() -> None:
 
 
 def test_a_peer_that_leaves_no_handle_has_no_more_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inter_router, "MAX_STREAM_SESSIONS", 1)
+    monkeypatch.setattr(streaming, "MAX_STREAM_SESSIONS", 1)
     peer = RouterPeer(Routers().router("A"))
     assert peer.adaptor.streams.open_stream() is not None
     peer.send(begin(remote_channel=0, handle_max=0))

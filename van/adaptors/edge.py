@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from van import __version__
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
+from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link, ReceiverLink, SenderLink
@@ -18,7 +19,6 @@ from van.amqp.performatives import Attach, Open
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target, TerminusExpiryPolicy
 from van.amqp.types import Int
-from van.routing.budget import MIN_WINDOW
 from van.routing.dialect.recognition import (
     ANNOTATIONS_VERSION,
     ANONYMOUS_RELAY,
@@ -50,11 +50,6 @@ from van.routing.edge_router import EdgeRouter, Uplink, UplinkOpener
 from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router
 
 EDGE: Final = "edge"
-# Each streaming link has a session, and so a window, of its own: a slow stream holds nobody up. That many of them on a
-# connection; streams beyond that share these.
-MAX_STREAM_SESSIONS: Final = 256
-LINK_NAME: Final = "qdlink."
-TOKEN_LENGTH: Final = 15
 
 
 class EdgeAdaptor(AmqpAdaptor):
@@ -107,7 +102,7 @@ class EdgeAdaptor(AmqpAdaptor):
 
     def new_name(self) -> str:
         """A name for a link."""
-        return LINK_NAME + self.router.tokens()[:TOKEN_LENGTH]
+        return link_name(self.router.tokens())
 
     def known_edge(self) -> EdgePeer:
         """The core's name for the peer. Raises `AmqpLinkError` when it has none."""
@@ -147,13 +142,13 @@ class EdgeAdaptor(AmqpAdaptor):
             service.lost()
         else:
             super()._forget(link)
-            self.streams.link_over(link)
+            self.streams.sessions.link_over(link)
 
     def _release_session(self, session: Session) -> None:
         for link in [link for link in self.services if link.session is session]:
             self._forget(link)
         super()._release_session(session)
-        self.streams.session_over(session)
+        self.streams.sessions.session_over(session)
 
     def _release_links(self) -> None:
         # The core finds other ways first: deliveries that were not sent take them.
@@ -293,69 +288,26 @@ class EdgeConnectorAdaptor(EdgeAdaptor):
 
 
 class EdgeStreams(EdgeStreamOpener):
-    """The streaming links that this side of a connection opens, and their sessions."""
+    """The streaming links that this side of a connection opens, for the core."""
 
-    __slots__ = ("_adaptor", "_links", "_sessions")
+    __slots__ = ("_adaptor", "sessions")
 
     def __init__(self, adaptor: EdgeAdaptor) -> None:
         self._adaptor = adaptor
-        self._links: set[Link] = set()
-        # How many links each session has. One that has none is taken for the next.
-        self._sessions: dict[Session, int] = {}
+        self.sessions = StreamSessions(adaptor)
 
     def open_stream(self) -> EdgeStreamLink | None:
         adaptor = self._adaptor
         edge = adaptor.edge
-        connection = adaptor.connection
-        if edge is None or connection.close_sent or connection.closed:
+        link = self.sessions.attach(_own_attach("", "", "")) if edge is not None else None
+        if edge is None or link is None:
             return None
-        # The other half is the peer's.
-        if len(self._links) >= adaptor.settings.max_links // 2:
-            return None
-        session = self._session()
-        if session is None:
-            return None
-        link = session.sender(adaptor.new_name())
-        try:
-            link.attach(_own_attach("", "", ""))
-        except AmqpSessionError:
-            return None  # the peer leaves no handle
         outgoing = EdgeStreamLink(link, adaptor.router.routed, DEFAULT_LINK_CAPACITY, edge)
         adaptor.links[link] = outgoing
-        self._links.add(link)
-        self._sessions[session] += 1
         return outgoing
 
     def close_stream(self, link: EdgeStreamLink) -> None:
         self._adaptor.forget(link.link)
-
-    def _session(self) -> Session | None:
-        """A session for one more link: one without links, a new one, or else the one with the fewest."""
-        sessions = self._sessions
-        least = min(sessions, key=sessions.__getitem__, default=None)
-        if least is not None and sessions[least] == 0:
-            return least
-        if len(sessions) < MAX_STREAM_SESSIONS:
-            session = self._adaptor.connection.session()
-            try:
-                # Nobody sends to us by this session: a large window would be memory promised for nothing.
-                session.begin(MIN_WINDOW)
-            except AmqpSessionError:
-                return least  # the peer leaves no channel, or no memory is left
-            sessions[session] = 0
-            return session
-        return least
-
-    def link_over(self, link: Link) -> None:
-        """A link of the connection is no more."""
-        if link in self._links:
-            self._links.discard(link)
-            if link.session in self._sessions:
-                self._sessions[link.session] -= 1
-
-    def session_over(self, session: Session) -> None:
-        """A session of the connection is no more."""
-        self._sessions.pop(session, None)
 
 
 class UplinkLinks(UplinkOpener):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from van import __version__
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
+from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link, ReceiverLink, SenderLink
@@ -23,7 +24,6 @@ from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target, TerminusExpiryPolicy
 from van.amqp.types import Int
-from van.routing.budget import MIN_WINDOW
 from van.routing.dialect.recognition import (
     ANNOTATIONS_VERSION,
     ANONYMOUS_RELAY,
@@ -46,12 +46,6 @@ if TYPE_CHECKING:
 INTER_ROUTER: Final = "inter-router"
 INTER_ROUTER_DATA: Final = "inter-router-data"
 PRIORITIES: Final = 10
-# Each streaming link has a session, and so a window, of its own: a slow stream holds nobody up. That many of them on a
-# connection; streams beyond that share these, as the links of an application share its session.
-MAX_STREAM_SESSIONS: Final = 256
-LINK_NAME: Final = "qdlink."
-# Link names of the native dialect end in so many random characters, as correlators and temporary addresses do.
-TOKEN_LENGTH: Final = 15
 
 
 class InterRouterAdaptor(AmqpAdaptor):
@@ -138,7 +132,7 @@ class InterRouterAdaptor(AmqpAdaptor):
 
     def new_name(self) -> str:
         """A name for a link."""
-        return LINK_NAME + self.router.tokens()[:TOKEN_LENGTH]
+        return link_name(self.router.tokens())
 
     def _described(self, open_: Open) -> dict[str, object]:
         peer = self._recognised(open_)
@@ -346,7 +340,7 @@ class InterRouterAdaptor(AmqpAdaptor):
         if any(link.session is session for link in self._control):
             self._lose_neighbor()
         super()._release_session(session)
-        self.streams.session_over(session)
+        self.streams.sessions.session_over(session)
 
     def _release_links(self) -> None:
         # The core finds other ways first: deliveries that were not sent take them.
@@ -372,72 +366,30 @@ class InterRouterAdaptor(AmqpAdaptor):
 
     def _forget(self, link: Link) -> None:
         super()._forget(link)
-        self.streams.link_over(link)
+        self.streams.sessions.link_over(link)
 
 
 class StreamLinks(StreamOpener):
-    """The streaming links that this side of a connection opens, and their sessions."""
+    """The streaming links that this side of a connection opens, for the core."""
 
-    __slots__ = ("_adaptor", "_links", "_sessions")
+    __slots__ = ("_adaptor", "sessions")
 
     def __init__(self, adaptor: InterRouterAdaptor) -> None:
         self._adaptor = adaptor
-        self._links: set[Link] = set()
-        # How many links each session has. One that has none is taken for the next.
-        self._sessions: dict[Session, int] = {}
+        self.sessions = StreamSessions(adaptor)
 
     def open_stream(self) -> RouterOutgoingLink | None:
         adaptor = self._adaptor
         neighbor = adaptor.neighbor
-        connection = adaptor.connection
-        if neighbor is None or connection.close_sent or connection.closed:
+        link = self.sessions.attach(_own_attach(DATA_LINK)) if neighbor is not None else None
+        if neighbor is None or link is None:
             return None
-        # The other half is the peer's.
-        if len(self._links) >= adaptor.settings.max_links // 2:
-            return None
-        session = self._session()
-        if session is None:
-            return None
-        link = session.sender(adaptor.new_name())
-        try:
-            link.attach(_own_attach(DATA_LINK))
-        except AmqpSessionError:
-            return None  # the peer leaves no handle
         outgoing = adaptor.router.attach_data_outgoing(neighbor, link, None)
         adaptor.links[link] = outgoing
-        self._links.add(link)
-        self._sessions[session] += 1
         return outgoing
 
     def close_stream(self, link: RouterOutgoingLink) -> None:
         self._adaptor.forget(link.link)
-
-    def _session(self) -> Session | None:
-        """A session for one more link: one without links, a new one, or else the one with the fewest."""
-        sessions = self._sessions
-        least = min(sessions, key=sessions.__getitem__, default=None)
-        if least is not None and sessions[least] == 0:
-            return least
-        if len(sessions) < MAX_STREAM_SESSIONS:
-            session = self._adaptor.connection.session()
-            try:
-                # Nobody sends to us by this session: a large window would be memory promised for nothing.
-                session.begin(MIN_WINDOW)
-            except AmqpSessionError:
-                return least  # the peer leaves no channel, or no memory is left
-            sessions[session] = 0
-            return session
-        return least
-
-    def link_over(self, link: Link) -> None:
-        """A link of the connection is no more."""
-        if link in self._links:
-            self._links.discard(link)
-            self._sessions[link.session] -= 1
-
-    def session_over(self, session: Session) -> None:
-        """A session of the connection is no more."""
-        self._sessions.pop(session, None)
 
 
 def _own_attach(capability: str) -> Attach:
