@@ -238,8 +238,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     for program in ("ip", "nft", "tinyproxy"):
         if shutil.which(program) is None:
             missing(f"there is no {program}")
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
-        missing("no network namespaces may be made here")
+    probe = ["unshare", "--net", "nft", "add", "table", "ip", "van"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        missing("no network namespaces with rules of their own may be made here")
     folder = tmp_path_factory.mktemp("namespaces")
     authority = trustme.CA()
     (folder / "ca.pem").write_bytes(authority.cert_pem.bytes())

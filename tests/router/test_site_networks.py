@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.interop.harness import Router as RouterProcess
 from tests.interop.harness import free_port
 from tests.router.running import Running, running, until
 from tests.router.site_file import SiteFile
@@ -176,6 +178,21 @@ async def test_the_end_of_a_router_is_noticed_by_its_neighbours_at_once(places: 
             await east.over.wait()
         assert east.code == 0
         assert not east.lines("not settled in time, given back to their senders")
+
+
+async def test_a_router_that_was_stopped_reads_before_it_takes_anybody_for_silent(places: Places) -> None:
+    timers = 'mode = "interior"\nhello_interval_seconds = 0.25\nhello_max_age_seconds = 1.5\n'
+    async with running(places.east, places.text(EAST).replace('mode = "interior"\n', timers)) as east:
+        west = RouterProcess(places.west.write(places.text(WEST).replace('mode = "interior"\n', timers)))
+        try:
+            await until(lambda: knows(east.site.router, "west"))
+            time.sleep(2.5)  # noqa: ASYNC251 - all of this process stands still
+            await trio.sleep(0.3)
+            assert not east.lines("neighbor_silent"), "it has spoken all the time"
+            assert [line["router"] for line in west.log() if line["event"] == "neighbor_silent"] == ["east"]
+            await until(lambda: any(line["event"] == "neighbor_back" for line in west.log()))
+        finally:
+            west.kill()
 
 
 async def test_an_edge_router_is_part_of_the_network_by_one_connection_out(places: Places) -> None:
