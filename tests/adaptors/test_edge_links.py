@@ -491,3 +491,42 @@ def test_idle_streaming_links_beyond_some_are_closed() -> None:
     network.advance(31)
     assert len(peer.stream_links) == MAX_IDLE_STREAMS
     assert sum(what(link) == "to None" for link in line.calling.links) == MAX_IDLE_STREAMS + 1
+
+
+def test_senders_are_held_back_when_the_new_uplink_knows_no_receiver() -> None:
+    network = Routers()
+    a, b = network.router("A"), network.router("B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    a.client().receiver("orders", credit=100)
+    sender = e.client().sender("orders")
+    first.cut()
+    network.advance(1.0)
+    # It might still be told of one: so its deliveries go up, and come back.
+    sent = sender.send(message("one"))
+    network.run()
+    assert sent.states == [RELEASED]
+    assert sender.credit == 249
+    network.advance(1.5)
+    sent = sender.send(message("two"))
+    network.run()
+    assert sent.states == [RELEASED]
+    assert sender.credit == 0
+    b.client().receiver("orders", credit=100)
+    assert sender.credit == 250
+
+
+def test_an_edge_that_ends_opens_no_other_uplink() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first, second = uplink(network, e, a), uplink(network, e, b)
+    e.router.ending = True
+    for line in (first, second):
+        line.calling.hold_back()
+        line.calling.give_back()
+        line.calling.close("amqp:connection:forced", "the end")
+    network.run()
+    assert links(second) == []
+    assert e.edge.active is None
+    assert a.router.edge_peers == b.router.edge_peers == {}
