@@ -100,7 +100,7 @@ def test_nothing_arrives_exits_75(van: Van, address: str) -> None:
 
 def test_silence_after_something_is_an_end_like_any_other(van: Van, address: str) -> None:
     sender = van.start("send", address, "x", "--timeout", "0")
-    done = van("receive", address, "--timeout", "1")
+    done = van("receive", address, "--timeout", "3")
     assert (done.returncode, done.stdout, done.stderr) == (0, "x\n", "")
     sender.output(status=0)
 
