@@ -5,7 +5,6 @@ The addresses are kept here too (`Node.addresses`); how they change is in `mobil
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from math import inf
 
@@ -44,7 +43,6 @@ class Node:
         "mobile_expected",
         "mobile_sequence",
         "next_hop",
-        "node_id",
         "peers",
         "protocol_version",
         "reachable",
@@ -55,7 +53,6 @@ class Node:
 
     def __init__(self, router_id: str, now: float) -> None:
         self.id = router_id
-        self.node_id = "0/" + router_id
         self.instance = 0
         # When its present life was first heard of.
         self.life_began = -inf
@@ -78,7 +75,8 @@ class Node:
         self.heard = False
         # Whether the owner has been told the addresses.
         self.shown = False
-        self.tasks: deque[Iterator[None]] = deque()
+        # What is to be done with its addresses, the first now: a list, as a thousand empty deques are half a megabyte.
+        self.tasks: list[Iterator[None]] = []
         # When LSR and MAR are sent (again); infinite while nothing is missing.
         self.ask_link_state_at = inf
         self.ask_mobile_at = inf

@@ -39,8 +39,8 @@ from van.routing.link_state.messages import (
 )
 from van.routing.link_state.neighbors import Neighbor, NeighborTable
 
-# A flood is passed on at its first arrival; for this long, in seconds, its other copies are known. A network whose
-# copies are later than that passes them on again, which costs and does no harm.
+# A flood is passed on at its first arrival; for this long at most, in seconds, and half of it at least, its other
+# copies are known. A network whose copies are later than that passes them on again, which costs and does no harm.
 DUPLICATE_WINDOW = 1.0
 # So many floods are remembered: those of a network of a thousand routers that all start in the same second, several
 # times over. Beyond, the oldest are forgotten and may be passed on again.
@@ -203,7 +203,7 @@ class LinkStateEngine:
         self._tree = spf.Tree(router_id, [router_id], {}, {router_id: 0})
         self._topology = spf.Topology({}, router_id)
         self._origins: dict[str, set[str]] = {}
-        self._branches: dict[str, list[Neighbor]] = {}
+        self._branches: dict[str, tuple[Neighbor, ...]] = {}
         self._computed_digest: object = None
         self._trees = trees
         self._graph_digest = 0
@@ -227,8 +227,8 @@ class LinkStateEngine:
 
         self._hello_seen: tuple[str, ...] | None = None
         self._hello = ControlMessage(HELLO_ADDRESS, self._node_id, self._trace, b"")
-        self._floods: dict[tuple[str | None, int], float] = {}
-        self._floods_before: dict[tuple[str | None, int], float] = {}
+        self._floods: set[int] = set()
+        self._floods_before: set[int] = set()
         self._floods_until = -inf
         self._targets: dict[str, tuple[int, str]] = {}
         self._told: set[tuple[str, str]] = set()
@@ -499,14 +499,14 @@ class LinkStateEngine:
                 return
             if node.link_state_sequence and (node.reachable or node.id == neighbor.router_id):
                 update = LinkStateUpdate(node.id, node.instance, node.link_state_sequence, node.peers)
-                message = ControlMessage(to, node.node_id, self._trace, encode_control(update, to))
+                message = ControlMessage(to, "0/" + node.id, self._trace, encode_control(update, to))
                 self.owner.send_control(neighbor.number, message)
                 if node.advertised and node.id != neighbor.router_id:
                     # Who knows of the addresses asks for them: by itself the router would say it seconds later.
                     advertisement = RouterAdvertisement(
                         node.id, node.instance, node.link_state_sequence, node.advertised
                     )
-                    message = ControlMessage(to, node.node_id, self._trace, encode_control(advertisement, to))
+                    message = ControlMessage(to, message.ingress, self._trace, encode_control(advertisement, to))
                     self.owner.send_control(neighbor.number, message)
 
     def _advertise(self, now: float) -> None:
@@ -664,12 +664,12 @@ class LinkStateEngine:
                 digest ^= hash(router_id)
         return digest
 
-    def _branches_of(self, origin: str) -> list[Neighbor]:
+    def _branches_of(self, origin: str) -> tuple[Neighbor, ...]:
         """The neighbours to which what came into the network at `origin` goes on from here."""
         branches = self._branches.get(origin)
         if branches is None:
             previous = self._tree_of(origin).previous
-            branches = [each for each in self.neighbors.flooded if previous.get(each.router_id) == self.id]
+            branches = tuple([each for each in self.neighbors.flooded if previous.get(each.router_id) == self.id])
             self._branches[origin] = branches
         return branches
 
@@ -779,7 +779,7 @@ class LinkStateEngine:
             except DecodeError as error:
                 self._tell_once("warning", "malformed_addresses", node.id, error=error.description)
                 node.mobile_expected = node.mobile_sequence
-            tasks.popleft()
+            del tasks[0]
 
     # -- hearing ---------------------------------------------------------------------------------------------------
 
@@ -854,22 +854,19 @@ class LinkStateEngine:
         return kind, name
 
     def _is_duplicate(self, message: ControlMessage, now: float) -> bool:
-        """Whether the same came within the last second, on another way.
+        """Whether the same came a moment ago, on another way.
 
-        There are two tables, and the older one is forgotten when the other is a second old: nothing is ever searched.
+        There are two tables, and the older one is forgotten when the other is half a second old: nothing is ever
+        searched, and a copy is known for half a second to a second.
         """
-        key = (message.ingress, hash(message.body))
-        floods = self._floods
-        if now >= self._floods_until or len(floods) >= MAX_REMEMBERED_FLOODS:
-            self._floods_before = floods if now < self._floods_until + DUPLICATE_WINDOW else {}
-            self._floods = floods = {}
-            self._floods_until = now + DUPLICATE_WINDOW
-        came_at = floods.get(key)
-        if came_at is None:
-            came_at = self._floods_before.get(key)
-        if came_at is not None and now - came_at < DUPLICATE_WINDOW:
+        if now >= self._floods_until or len(self._floods) >= MAX_REMEMBERED_FLOODS:
+            self._floods_before = self._floods if now < self._floods_until + DUPLICATE_WINDOW / 2 else set()
+            self._floods = set()
+            self._floods_until = now + DUPLICATE_WINDOW / 2
+        key = hash((message.ingress, message.body))
+        if key in self._floods or key in self._floods_before:
             return True
-        floods[key] = now
+        self._floods.add(key)
         return False
 
     def _flood_on(self, came_from: int, message: ControlMessage, control: Control) -> None:

@@ -123,10 +123,10 @@ def radius(tree: Tree) -> int:
 def behind(tree: Tree, router: str) -> set[str]:
     """Return the routers whose path leads over `router`, without itself: for them it has the root as valid origin."""
     found: set[str] = set()
-    if router not in tree.cost:
-        return found
     if router == tree.root:
         found.update(tree.order[1:])
+        return found
+    if router not in tree.previous:
         return found
     previous = tree.previous
     for candidate in tree.order[tree.order.index(router) + 1 :]:
@@ -144,7 +144,7 @@ class TreeCache:
 
     __slots__ = ("_limit", "_trees")
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 2048) -> None:
         self._limit = limit
         self._trees: dict[tuple[int, str], Tree] = {}
 
@@ -160,4 +160,5 @@ class TreeCache:
         """Remember a tree; when there are too many, all others are forgotten."""
         if len(self._trees) >= self._limit:
             self._trees.clear()
-        self._trees[digest, tree.root] = tree
+        # Whoever asks for the tree of another wants to know who comes behind whom; costs are half of it.
+        self._trees[digest, tree.root] = Tree(tree.root, tree.order, tree.previous, {})
