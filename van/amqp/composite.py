@@ -374,18 +374,19 @@ def from_list(cls: type[C], values: list[object]) -> C:
     fields = cls.FIELDS
     if len(values) > len(fields):
         raise DecodeError(f"{cls.NAME}: {len(values)} fields, it has {len(fields)}")
-    given = len(values)
+    # Constructors have the defaults of the table: what is absent is left to them.
     arguments: dict[str, object] = {}
-    for index, field in enumerate(fields):
-        value = values[index] if index < given else None
+    for field, value in zip(fields, values, strict=False):
         if value is None:
             if field.mandatory:
                 raise DecodeError(f"{cls.NAME}: {field.name} is mandatory")
-            arguments[field.attribute] = field.default
         elif field.multiple:
             arguments[field.attribute] = _decode_multiple(cls, field, value)
         else:
             arguments[field.attribute] = decode_field(cls, field, value)
+    for field in fields[len(values) :]:
+        if field.mandatory:
+            raise DecodeError(f"{cls.NAME}: {field.name} is mandatory")
     return cast("Callable[..., C]", cls)(**arguments)
 
 

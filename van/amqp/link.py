@@ -186,6 +186,18 @@ class NoSource(DeliverySource):
     __slots__ = ()
 
 
+_fast_headers: dict[int, struct.Struct] = {}
+
+
+def _fast_header(prefix: int) -> struct.Struct:
+    """Packs the header of a whole delivery in one frame, on links whose prefix has this length: there are few."""
+    known = _fast_headers.get(prefix)
+    if known is None:
+        # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
+        known = _fast_headers[prefix] = struct.Struct(f">I{prefix}sI2sI2s")
+    return known
+
+
 _NO_SINK: Final = NoSink()
 _NO_SOURCE: Final = NoSource()
 
@@ -370,7 +382,7 @@ class SenderLink(Link):
         self._current: Delivery | None = None
         self._first = False
         self._prefix = b""
-        self._fast = struct.Struct(">I")
+        self._fast = _fast_header(0)
         self._max_payload = 0
         # The largest payload that is written as one frame, by the short way.
         self._fast_limit = 0
@@ -384,8 +396,7 @@ class SenderLink(Link):
         self.delivery_count = attach.initial_delivery_count or 0
         session = self.session
         self._prefix = transfer_prefix(session.local_channel, self.handle)
-        # size, prefix, delivery-id, constructor and length of the tag, the tag, message-format and settled
-        self._fast = struct.Struct(f">I{len(self._prefix)}sI2sI2s")
+        self._fast = _fast_header(len(self._prefix))
         self._limit_frames()
         if self.drain or self.source.undelivered:
             self.ready()  # the peer asked before this Attach, or the source was filled
