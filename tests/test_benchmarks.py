@@ -72,6 +72,13 @@ def test_answers_of_the_management_node_are_measured() -> None:
     assert positive(rows)
 
 
+def test_many_addresses_come_and_go_under_traffic() -> None:
+    rows = run("many_addresses.py", "--addresses", "1200", "--rate", "100")
+    assert rows["A joins"]["seconds"] > 0
+    assert rows["A is cut off"]["pause ms B"] > 0
+    assert rows["memory"]["KiB per address, B"] is not None
+
+
 def test_an_idle_router_is_measured() -> None:
     rows = run("idle.py", "--connections", "20")
     assert positive(rows)

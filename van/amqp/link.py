@@ -156,7 +156,8 @@ class Link:
 
     def let_go(self) -> None:
         """Nothing will come or go by this link any more: forget its owner, who knows it. Else only a collection of
-        garbage would free the two."""
+        garbage would free the two.
+        """
         raise NotImplementedError
 
     def _on_local_attach(self, attach: Attach) -> None:
