@@ -513,7 +513,7 @@ class LinkStateEngine:
         """Send an RA, and set when the next one is due."""
         self._advertised = (self.link_state_sequence, self.own_addresses.sequence)
         self._advertised_at = now
-        flux = self.timers.ra_interval_flux
+        flux = self._flux_interval()
         steady = now - self.last_topology_change >= 2 * flux
         self._advertise_at = now + (self.timers.ra_interval if steady else flux)
         if not self.neighbors.flooded:
@@ -537,9 +537,18 @@ class LinkStateEngine:
     def _flux(self, now: float) -> None:
         """The network changes: advertise more often for a while."""
         self.last_topology_change = now
-        at = self._advertised_at + self.timers.ra_interval_flux
+        at = self._advertised_at + self._flux_interval()
         if at < self._advertise_at:
             self._advertise_at = at if at > now else now
+
+    def _flux_interval(self) -> float:
+        """How often RA is sent while the network changes.
+
+        In a large network something always changes, and what anybody advertises comes to everybody: of a thousand
+        routers each would have 750 a second to look at. There, nobody advertises more often than in quiet times.
+        """
+        flux = self._scaled(self.timers.ra_interval_flux)
+        return flux if flux < self.timers.ra_interval else self.timers.ra_interval
 
     def _flood(self, to: str, body: bytes) -> None:
         message = ControlMessage(to, self._node_id, self._trace, body)
