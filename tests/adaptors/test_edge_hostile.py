@@ -64,6 +64,7 @@ class BareInterior:
         moving = True
         while moving:
             moving = False
+            self.node.run()
             if data := b"".join(self.adaptor.data_to_send(65536)):
                 moving = True
                 events = self.connection.receive_data(data, 0.0)
@@ -84,7 +85,6 @@ class BareInterior:
             if data := b"".join(self.connection.data_to_send()):
                 moving = True
                 self.adaptor.receive_data(data, 0.0)
-            self.node.run()
 
     def _attach(self, link: Link, owner: Any) -> None:
         remote = link.remote
@@ -410,3 +410,22 @@ def test_unavailable_addresses_are_refused_where_a_client_attaches() -> None:
     sender = e.client().sender("shut/x")
     assert sender.credit == 0
     assert len(a.lines("link refused")) == 1
+
+
+def test_a_stream_given_up_behind_a_sender_that_has_gone_frees_the_link() -> None:
+    """The peer takes no streaming links, so that the stream has the address's own."""
+    e, a = single()
+    client = e.client()
+    sender = client.sender("orders")
+    a.senders[ADDRESS_TRACKING].send(tracking_message("Morders", True))
+    a.run()
+    sender.begin(b"x" * 300_000)
+    a.run()
+    assert a.receivers["orders"].deliveries[0].incomplete
+    sender.detach()
+    a.run()
+    e.router.handle_deadline(e.router.next_deadline())
+    a.run()
+    assert a.receivers["orders"].deliveries[0].aborted
+    assert not e.edge.proxies
+    assert e.router.budget.held() == 0

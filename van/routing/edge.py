@@ -377,6 +377,11 @@ class EdgeOutgoingLink(OutgoingLink):
         if self.waits_for_end:
             self.ended()
 
+    def dropped(self, delivery: Delivery) -> None:
+        super().dropped(delivery)
+        if self.waits_for_end:
+            self.ended()
+
     def ended(self) -> None:
         """One delivery less is outstanding, while the link is wanted only for those that are."""
         if self.outstanding == 0:

@@ -41,6 +41,8 @@ TRACKING_CREDIT: Final = 32
 # An interior router that knows a receiver says so within a round trip after the links are there. Until then, this many
 # seconds after an uplink was replaced, senders go on by its anonymous link.
 TRUST_SECONDS: Final = 2.0
+# How long a link stays whose last delivery was given up in the middle: until that is written, at a look each time.
+ABORT_SECONDS: Final = 0.05
 # Deliveries from elsewhere may have passed any number of routers; those know how many are too many.
 NO_MAX_HOPS: Final = 1 << 30
 
@@ -122,8 +124,8 @@ class EdgeRouter(Router):
         self.proxies: dict[Address, Proxies] = {}
         # Addresses taken for reachable, and until when.
         self._trusted: dict[Address, float] = {}
-        # Addresses that may have a link which is not needed any more.
-        self._ended: dict[Address, None] = {}
+        # Addresses that may have a link which is not needed any more, and when to look.
+        self._ended: dict[Address, float] = {}
         # Everything that is elsewhere by its name; no address of its own, and in no table.
         self.elsewhere = Address(
             "L_edge", Distribution.BALANCED, forwarder_of(Distribution.BALANCED, edges=True), None, self.budget.copied
@@ -235,6 +237,9 @@ class EdgeRouter(Router):
             if sender.outstanding:
                 # Its senders are gone, what they sent is under way.
                 sender.waits_for_end = True
+            elif sender.link.current is not None:
+                # The end of a stream that was given up is to be written before the link's.
+                self._ended[address] = self.now + ABORT_SECONDS
             else:
                 self._unbind(address, proxies)
                 proxies.sender = None
@@ -246,6 +251,8 @@ class EdgeRouter(Router):
             if outgoing is not None:
                 sender = EdgeOutgoingLink(outgoing, address, DEFAULT_LINK_CAPACITY, uplink, False)
                 outgoing.source = proxies.sender = sender
+                if address.priority is not None:
+                    outgoing.priority = address.priority
                 opener.owned(outgoing, sender)
         if not producers and proxies.sender is None and proxies.bound is not None:
             self._unbind(address, proxies)
@@ -255,7 +262,7 @@ class EdgeRouter(Router):
 
     def proxy_ended(self, link: EdgeOutgoingLink) -> None:
         """Nothing is outstanding any more for senders that are gone: the link can go, behind what is being written."""
-        self._ended[link.address] = None
+        self._ended[link.address] = self.now
 
     def tracked(self, key: str, reachable: bool) -> None:
         """The interior router says whether somebody elsewhere receives from an address."""
@@ -377,16 +384,12 @@ class EdgeRouter(Router):
     # -- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        if self._ended:
-            return self.now
-        deadline = super().next_deadline()
-        return min(deadline, *self._trusted.values()) if self._trusted else deadline
+        return min((super().next_deadline(), *self._trusted.values(), *self._ended.values()))
 
     def handle_deadline(self, now: float) -> None:
         super().handle_deadline(now)
-        ended = list(self._ended)
-        self._ended.clear()
-        for address in ended:
+        for address in [address for address, when in self._ended.items() if now >= when]:
+            del self._ended[address]
             self._sync(address)
         for address in [address for address, until in self._trusted.items() if now >= until]:
             del self._trusted[address]
