@@ -103,17 +103,22 @@ connector {{
 
 @dataclass(frozen=True)
 class Limits:
-    """What is good enough: seconds, a share of one core, MiB."""
+    """What is good enough: seconds, a share of one core, MiB.
+
+    `gap` is how long the receiver may hear nothing; `join` how long after a receiver has attached to a router that has
+    just been started.
+    """
 
     complete: float = 2.0
     gap: float = 0.3
+    join: float = 0.6
     idle_share: float = 0.02
     memory: float = 45.0
 
     @classmethod
     def with_skrouterd(cls) -> Limits:
         """A skrouterd computes paths once a second, and tries a connector again after five."""
-        return cls(complete=8.0, gap=1.3)
+        return cls(complete=8.0, gap=1.3, join=2.0)
 
 
 async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
@@ -608,9 +613,9 @@ class Run:
             gap = account.largest_gap(event.gone_at, event.over_at)
             way = attached - event.gone_at
             self.expect(
-                gap <= way + limit,
+                gap <= way + self.limits.join,
                 f"{event.name} killed: gap {gap:.3f} s, of which {way:.3f} s until its client was attached again "
-                f"(at most {limit:g} s more); in doubt: {account.counts['modified']} modified, "
+                f"(at most {self.limits.join:g} s more); in doubt: {account.counts['modified']} modified, "
                 f"{account.counts['released']} released, {account.counts['received twice']} received twice",
             )
             return

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.ring import Limits, play
 
 # A busy machine may need longer than the network: what these would still catch are seconds of waiting for a timer.
-LIMITS = Limits(complete=10.0, gap=2.0)
+LIMITS = Limits(complete=10.0, gap=2.0, join=4.0)
 
 
 async def test_a_ring_outlives_its_routers(tmp_path: Path) -> None:
@@ -23,6 +23,6 @@ async def test_a_ring_outlives_its_routers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_ring_of_ten(tmp_path: Path) -> None:
-    limits = Limits(complete=5.0, gap=1.0, idle_share=0.1)
+    limits = Limits(complete=5.0, gap=1.0, join=2.0, idle_share=0.1)
     run = await play(tmp_path, ["idle", "cut", "silent", "receiver"], limits=limits)
     assert run.findings == []
