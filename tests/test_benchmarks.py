@@ -83,3 +83,12 @@ def test_an_idle_router_is_measured() -> None:
     rows = run("idle.py", "--connections", "20")
     assert positive(rows)
     assert rows["20 connections"]["start s"] > 0
+
+
+def test_networks_of_engines_are_measured_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "scale.svg"
+    rows = run("network_scale.py", "--sizes", "6", "12", "--picture", str(picture))
+    assert positive(rows)
+    for row in rows.values():
+        assert row["idle: messages/s"] < row["no table: messages/s"]
+    assert picture.read_text().startswith("<svg")
