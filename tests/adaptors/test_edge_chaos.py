@@ -14,7 +14,7 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED
 from van.amqp.message import Data, Message, Properties
 
 ADDRESSES = ["q1", "q2", "cl/q3", "mc/q4"]
-SEEDS = int(os.environ.get("VAN_EDGE_SEEDS", "12"))
+SEEDS = int(os.environ.get("VAN_EDGE_SEEDS", "6"))
 STEPS = 150
 
 
