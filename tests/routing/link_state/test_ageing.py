@@ -74,5 +74,5 @@ def test_addresses_come_back_with_the_router_as_long_as_they_are_the_same() -> N
     assert a.engine.nodes["C"].addresses.keys() == {"Mq"}
     net.run(5)
     net.join(b, c)
-    net.run(0.05)
+    net.run(0.1)
     assert (a.keys_of("C"), b.keys_of("C")) == (["Mq"], ["Mq"])

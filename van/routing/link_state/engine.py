@@ -116,7 +116,7 @@ class Timers:
         hold_down: float = 0.05,
         gather: float = 0.01,
         own_hold: float = 0.05,
-        join_gather: float = 0.03,
+        join_gather: float = 0.05,
         join_hold: float = 0.1,
         mobile_hold: float = 0.02,
         mobile_interval: float = 0.25,
