@@ -45,7 +45,7 @@ IDLE_SECONDS = 10.0
 CALM_SECONDS = 1.5
 # How long a killed router stays away, and how much longer than the hello age a silent one is silent.
 AWAY_SECONDS = 1.0
-SILENT_SECONDS = 1.5
+SILENT_SECONDS = 1.0
 PATIENCE = 30.0
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -488,6 +488,8 @@ class Run:
         self.limits = limits
         self.rate = rate
         self.calm = calm
+        # How many routers are hurt in a scene, of those that no client is attached to.
+        self.victims = ring.size
         self.findings: list[str] = []
         self.complete_seconds = math.nan
         self.idle_share = math.nan
@@ -563,7 +565,7 @@ class Run:
 
     async def _traffic(self, scene: str) -> None:
         ring = self.ring
-        victims = [ring.receiver] if scene == "receiver" else ring.between()
+        victims = [ring.receiver] if scene == "receiver" else ring.between()[: self.victims]
         traffic = Traffic(self.folder, ring.sender, ring.receiver, self.rate)
         events: list[Event] = []
         try:
@@ -636,6 +638,7 @@ async def play(
     age: float = 3.0,
     rate: float = RATE,
     calm: float = CALM_SECONDS,
+    victims: int | None = None,
     limits: Limits | None = None,
     skrouterd: str | None = None,
     foreign: Container[int] = (),
@@ -645,6 +648,8 @@ async def play(
     if limits is None:
         limits = Limits.with_skrouterd() if skrouterd else Limits()
     run = Run(folder, ring, limits, rate, calm)
+    if victims is not None:
+        run.victims = victims
     await run.play(scenes)
     return run
 

@@ -17,7 +17,7 @@ LIMITS = Limits(complete=10.0, gap=2.0, join=4.0)
 
 async def test_a_ring_outlives_its_routers(tmp_path: Path) -> None:
     scenes = ["cut", "silent", "receiver"]
-    run = await play(tmp_path, scenes, size=4, hello=0.25, age=1.0, rate=500, calm=0.5, limits=LIMITS)
+    run = await play(tmp_path, scenes, size=4, hello=0.25, age=1.0, rate=500, calm=0.5, victims=1, limits=LIMITS)
     assert run.findings == []
 
 

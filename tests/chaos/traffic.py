@@ -35,7 +35,7 @@ CREDIT = 250
 # What a sender holds back while it has no credit: more is not made, so that a gap is followed by a short burst only.
 WAITING = 500
 PATIENCE = 20.0
-QUIET = 2.0
+QUIET = 1.0
 # How often the sender makes messages, in seconds.
 TURN = 0.005
 # What was not taken is sent again a little later: an address that nobody has now is not asked for all the time.

@@ -14,6 +14,7 @@ from tests.router.running import Running, running, until
 from tests.router.site_file import SiteFile
 from van.client import connect
 from van.router.describe import describe
+from van.router.reload import reload
 from van.routing.router import Router
 
 EAST = """
@@ -149,6 +150,17 @@ async def test_a_router_that_was_restarted_is_found_again_and_is_the_newer_one(p
                 sequences.append((node.instance, node.link_state_sequence))
             await until(lambda: not knows(west.site.router, "east"))
         assert sequences == sorted(set(sequences)), "also where two starts are within a second"
+
+
+async def test_a_place_in_the_network_is_changed_by_a_restart(places: Places) -> None:
+    text = places.text(EAST)
+    async with running(places.east, text) as east:
+        changed = text.replace('mode = "interior"', 'mode = "interior"\nra_interval_seconds = 20')
+        places.east.write(changed.replace('role = "inter-router"', 'role = "inter-router"\ncost = 7'))
+        await reload(east.site)
+        (line,) = east.lines("configuration reloaded")
+        assert line["taken_over"] == []
+        assert line["needs_restart"] == ["router.ra_interval_seconds", 'listener "routers".cost']
 
 
 async def test_what_is_said_of_it(places: Places) -> None:
