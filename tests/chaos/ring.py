@@ -9,7 +9,8 @@ of routers that are killed, that fall silent, and that come back.
 
 Scenes: `complete` (routers are started one after another; until every one reaches every other, by messages), `idle`
 (CPU and memory without traffic), `cut` (each router but the two that clients are attached to is killed with SIGKILL and
-started again), `silent` (the same with SIGSTOP and SIGCONT), `receiver` (the receiver's own router is killed).
+started again), `silent` (the same with SIGSTOP and SIGCONT), `orderly` (the same with SIGTERM), `receiver` (the
+receiver's own router is killed).
 Exit code 1 when something is worse than `Limits` allow.
 """
 
@@ -36,7 +37,7 @@ import trio
 from van.client import ClientError, Connection, Receiver, connect
 
 PROJECT = Path(__file__).parent.parent.parent
-SCENES = ("complete", "idle", "cut", "silent", "receiver")
+SCENES = ("complete", "idle", "cut", "silent", "orderly", "receiver")
 ADDRESS = "ring/traffic"
 RATE = 2000.0
 # How long an idle ring is watched, in seconds.
@@ -168,6 +169,10 @@ class Member:
         self.process.kill()
         self.process.wait()
         self.process = None
+
+    def ended(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None
 
     def answers(self) -> bool:
         with socket.socket() as probe:
@@ -509,7 +514,7 @@ class Run:
             for scene in scenes:
                 if scene == "idle":
                     await self._idle()
-                elif scene in {"cut", "silent", "receiver"}:
+                elif scene in {"cut", "silent", "orderly", "receiver"}:
                     await self._traffic(scene)
         finally:
             self.ring.stop()
@@ -597,8 +602,11 @@ class Run:
             victim.send_signal(signal.SIGCONT)
             victim.silent = False
         else:
+            if scene == "orderly":
+                victim.send_signal(signal.SIGTERM)
+                await until(victim.ended)
             victim.kill()
-            if scene == "cut":
+            if scene != "receiver":
                 await trio.sleep(AWAY_SECONDS)
             event.back_at = time.monotonic()
             victim.start()

@@ -24,5 +24,5 @@ async def test_a_ring_outlives_its_routers(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_ring_of_ten(tmp_path: Path) -> None:
     limits = Limits(complete=5.0, gap=1.0, join=2.0, idle_share=0.1)
-    run = await play(tmp_path, ["idle", "cut", "silent", "receiver"], limits=limits)
+    run = await play(tmp_path, ["idle", "cut", "silent", "orderly", "receiver"], limits=limits)
     assert run.findings == []
