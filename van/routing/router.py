@@ -589,7 +589,7 @@ class Router(LinkStateOwner):
             annotations = incoming.take_annotations(delivery)
             if annotations is None:
                 return
-        if delivery.settled and isinstance(incoming, RouterIncomingLink):
+        if delivery.settled and not delivery.more and isinstance(incoming, RouterIncomingLink):
             incoming.settled_waiting += 1
         self.forward_routed(delivery)
 
