@@ -118,6 +118,14 @@ def test_a_connector_of_routers_reaches_a_listener_for_applications() -> None:
         "router A (van 0.1.0) refuses links of routers, qd:forbidden Connectivity to the node is forbidden: is its "
         "listener of role inter-router?"
     ).replace("0.1.0", __version__)
+    # So does the listener, once.
+    (line_of_a,) = a.lines("no neighbour")
+    assert line_of_a["reason"] == line.accepting.refusal
+    assert line.accepting.refusal == (
+        "router B opens links of role inter-router on a connection of role normal: it has to connect to a listener of "
+        "role inter-router"
+    )
+    assert not a.lines("link refused")
     assert len(b.lines("no neighbour")) == 1
     assert not b.router.neighbors
     assert line.calling.closed

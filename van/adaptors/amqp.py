@@ -378,7 +378,8 @@ class AmqpAdaptor(Adaptor):
         """The peer sends: its target says where to."""
         remote = link.remote
         assert remote is not None
-        _refuse_router_link(remote)
+        if _between_routers(remote):
+            raise self._wrong_listener("inter-router")
         # No target at all is taken for one without address, as some clients mean it.
         target = remote.target if remote.target is not None else Target()
         if isinstance(target, Coordinator):
@@ -417,7 +418,8 @@ class AmqpAdaptor(Adaptor):
         """The peer receives: its source says from where."""
         remote = link.remote
         assert remote is not None
-        _refuse_router_link(remote)
+        if _between_routers(remote):
+            raise self._wrong_listener("inter-router")
         source = remote.source
         if not isinstance(source, Source):
             raise AmqpLinkError(ErrorCondition.INVALID_FIELD, "a receiver's attach needs a source")
@@ -457,8 +459,23 @@ class AmqpAdaptor(Adaptor):
     def take_outgoing(self, link: SenderLink, source: Source, text: str) -> OutgoingLink:
         """Hand a link that the peer receives by to the core. Raises `AmqpLinkError`."""
         if EDGE_DOWNLINK in (source.capabilities or ()):
-            raise AmqpLinkError(ErrorCondition.FORBIDDEN, "Connectivity to the node is forbidden")
+            raise self._wrong_listener("edge")
         return self.router.attach_outgoing(link, text, self.settings.link_capacity)
+
+    def _wrong_listener(self, role: str) -> AmqpLinkError:
+        """A router wants links that this connection is not for; say so once, and return the refusal of a link.
+
+        The connection stays open: a router that is cut off comes back every two seconds.
+        """
+        opened = self.connection.remote_open
+        peer = opened.container_id if opened is not None else ""
+        if not self.refusal:
+            self.refusal = (
+                f"router {peer} opens links of role {role} on a connection of role {self.role}: it has to connect to a "
+                f"listener of role {role}"
+            )
+            self.log("warning", "no neighbour", router=self.router.id, peer_router=peer, reason=self.refusal)
+        return AmqpLinkError(ErrorCondition.FORBIDDEN, "Connectivity to the node is forbidden")
 
     def _refuse(self, link: Link, error: AmqpLinkError) -> None:
         """Answer the attach without a terminus of ours, then detach: that is how a link is refused (2.6.3)."""
@@ -520,9 +537,10 @@ class AmqpAdaptor(Adaptor):
             self._forget(link)
 
 
-def _refuse_router_link(attach: Attach) -> None:
-    """A router has come to a listener for applications, or the like. Raises `AmqpLinkError`."""
+def _between_routers(attach: Attach) -> bool:
+    """Whether this link is one of those that only routers have among themselves."""
     for terminus in (attach.source, attach.target):
         capabilities = terminus.capabilities if isinstance(terminus, Source | Target) else None
         if capabilities and (CONTROL_LINK in capabilities or DATA_LINK in capabilities):
-            raise AmqpLinkError(ErrorCondition.FORBIDDEN, "Connectivity to the node is forbidden")
+            return True
+    return False

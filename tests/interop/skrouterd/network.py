@@ -64,25 +64,29 @@ def find_skrouterd() -> Skrouterd:
 
 
 class Connection:
-    """One connection of a plan: who connects to whom, and what it costs."""
+    """One connection of a plan: who connects to whom, what it costs, and to a listener of which role.
 
-    def __init__(self, connecting: str, listening: str, cost: int = 1) -> None:
+    That is the connecting side's own role, unless the scene is about a mistake.
+    """
+
+    def __init__(self, connecting: str, listening: str, *, cost: int = 1, listener: str = "") -> None:
         self.connecting = connecting
         self.listening = listening
         self.cost = cost
+        self.listener = listener
 
 
 class Plan:
     """A network on paper. `routers` maps ids to kinds: "skrouterd", "van", "skrouterd edge" or "van edge".
 
-    `connections` are pairs of who connects and who listens. `ends` are two routers as far apart as any of it are.
+    `connections` are made of who connects and who listens. `ends` are two routers as far apart as any of it are.
     """
 
     def __init__(
-        self, routers: Mapping[str, str], connections: Iterable[tuple[str, str]], ends: tuple[str, str]
+        self, routers: Mapping[str, str], connections: Iterable[tuple[str, str] | Connection], ends: tuple[str, str]
     ) -> None:
         self.routers = dict(routers)
-        self.connections = [Connection(*pair) for pair in connections]
+        self.connections = [each if isinstance(each, Connection) else Connection(*each) for each in connections]
         self.ends = ends
 
     def of_skrouterds(self) -> Plan:
@@ -139,6 +143,12 @@ class NetworkRouter:
             else:
                 return
 
+    def wait_for_log(self, text: str) -> str:
+        """Wait for a line in its log that has this text in it; return the line."""
+        assert self.program is not None
+        self.program.wait_for_error(text)
+        return next(line for line in self.program.errors if text in line)
+
     def kill(self) -> None:
         """End it at once, as a power failure would."""
         if self.program is not None:
@@ -187,7 +197,7 @@ class SkRouter(NetworkRouter):
                     "name": f"to-{connection.listening}",
                     "role": role,
                     "host": "127.0.0.1",
-                    "port": ports[connection.listening][role],
+                    "port": ports[connection.listening][connection.listener or role],
                     "saslMechanisms": "ANONYMOUS",
                 }
                 if connection.cost != 1:
@@ -212,7 +222,8 @@ class VanRouter(NetworkRouter):
             if connection.connecting == self.name:
                 role = "edge" if edge else "inter-router"
                 lines += ["[[connector]]", f'name = "to-{connection.listening}"', f'role = "{role}"']
-                lines += [f'url = "amqp://127.0.0.1:{ports[connection.listening][role]}"']
+                port = ports[connection.listening][connection.listener or role]
+                lines += [f'url = "amqp://127.0.0.1:{port}"']
                 if connection.cost != 1:
                     lines += [f"cost = {connection.cost}"]
         for prefix, how in DISTRIBUTIONS.items():
@@ -247,11 +258,15 @@ class Network:
 
     def start(self) -> None:
         """Start all routers and wait until each reaches each."""
+        self.start_alone()
+        self.wait_until_connected()
+
+    def start_alone(self) -> None:
+        """Start all routers, whether they find each other or not."""
         for router in self.routers.values():
             router.start()
         for router in self.routers.values():
             router.wait_until_listening()
-        self.wait_until_connected()
 
     def stop(self) -> None:
         """End the routers; each must have lived until now without a fault."""
