@@ -144,10 +144,12 @@ class _Driver:
                     adaptor.reason = why_broken(error)
                 data = b""
             if not data:
-                adaptor.receive_eof(current_time())
-                wake_touched()
-                self.be_patient()
-                self.wake.set()
+                async with _one_end_at_a_time():
+                    adaptor.receive_eof(current_time())
+                    wake_touched()
+                    self.be_patient()
+                    self.wake.set()
+                    await trio.lowlevel.checkpoint()
                 return
             adaptor.receive_data(data if type(data) is bytes else bytes(data), current_time())
             wake_touched()
@@ -237,6 +239,22 @@ class _Driver:
             chunks = []
             # What was written may have made room elsewhere: credit upstream, other connections' windows.
             self.wake_touched()
+
+
+_ends: Final[trio.lowlevel.RunVar[trio.Lock]] = trio.lowlevel.RunVar("van connections that end")
+
+
+def _one_end_at_a_time() -> trio.Lock:
+    """Held while the end of a stream is dealt with, which takes milliseconds where there were a thousand links.
+
+    Of a hundred connections that end in one moment, each lets everybody else have a turn.
+    """
+    try:
+        return _ends.get()
+    except LookupError:
+        lock = trio.Lock()
+        _ends.set(lock)
+        return lock
 
 
 def _without(chunks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
