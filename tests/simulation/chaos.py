@@ -236,6 +236,9 @@ class Chaos:
         for router in sorted(network.hosts):
             if self.random.random() < 0.7:
                 network.start(router)
+        # Some die now, and with them what only they connected.
+        for router in self.random.sample(sorted(network.hosts), self.random.randrange(max(2, self.routers // 10))):
+            network.kill(router)
 
     def judge(self) -> list[str]:
         """What does not hold."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.oracle import wrong_origins, wrong_paths
-from van.testing import ControlNetwork, full_mesh, grid, line, ring, star
+from van.routing.dialect.control import decode_control
+from van.routing.link_state.messages import ControlMessage, LinkStateUpdate
+from van.testing import ControlNetwork, End, full_mesh, grid, line, ring, star
 from van.testing.topologies import Topology
 from van.testing.virtual_time import NeverQuietError, VirtualTime
 
@@ -175,3 +177,30 @@ def test_events_happen_in_the_order_of_their_time() -> None:
     time.run(0.15)
     assert happened[-1] == "third"
     assert time.events == 4
+
+
+class Deaf(ControlNetwork):
+    """A network in which R0 does not hear the link states of R2 for a while."""
+
+    deaf = False
+
+    def send(self, end: End, message: ControlMessage) -> None:
+        control = decode_control(message.body)
+        lost = isinstance(control, LinkStateUpdate) and control.id == "R2" and end.station.id == "R0"
+        if not (self.deaf and lost):
+            super().send(end, message)
+
+
+def test_a_missed_link_state_is_asked_for_where_the_own_path_goes_in_a_circle() -> None:
+    network = Deaf(1)
+    network.build(ring(6))
+    network.cut(network.edge("R1", "R2"))
+    network.run(40)
+    assert network.stations["R0"].engine.nodes["R2"].next_hop == "R5"
+    network.deaf = True
+    network.mend(network.edge("R1", "R2"))
+    network.run(1)
+    network.deaf = False
+    # R0 would ask by way of R5, which knows better and sends everything for R2 by way of R0.
+    assert network.stations["R5"].engine.nodes["R2"].next_hop == "R0"
+    network.run_until(network.converged, 35.0)

@@ -20,6 +20,7 @@ from van.testing.control_network import ControlNetwork as ControlNetwork
 from van.testing.control_network import EngineStation as EngineStation
 from van.testing.network import Clock as Clock
 from van.testing.network import Edge as Edge
+from van.testing.network import End as End
 from van.testing.network import Host as Host
 from van.testing.network import Station as Station
 from van.testing.network import VirtualNetwork as VirtualNetwork

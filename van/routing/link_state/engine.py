@@ -711,9 +711,21 @@ class LinkStateEngine:
         self._ask_at = max(next_at, now + ASK_GRAIN)
 
     def _request_link_state(self, node: Node, came_from: int | None, now: float) -> None:
-        """Send an LSR, and again until it is answered while there is a way."""
+        """Send an LSR, and again until it is answered while there is a way.
+
+        It goes where the news of a link state came from, then our own way and by each neighbour in turn: the link state
+        that is missing may be the very reason why our own way goes in a circle.
+        """
         to = router_address(node.id)
-        sent = self._send_to(node.id, came_from, to, encode_control(LinkStateRequest(self.id), to))
+        body = encode_control(LinkStateRequest(self.id), to)
+        flooded = self.neighbors.flooded
+        if came_from is None and node.asked % 2 and flooded:
+            came_from = flooded[node.asked // 2 % len(flooded)].number
+        if came_from in self.neighbors.by_number and node.id not in self.neighbors.carriers:
+            self.owner.send_control(came_from, ControlMessage(to, self._node_id, self._trace, body))
+            sent = True
+        else:
+            sent = self._send_to(node.id, came_from, to, body)
         node.ask_link_state_at = self._again(node, now) if sent else inf
 
     def _request_addresses(self, node: Node, came_from: int | None, now: float) -> None:
