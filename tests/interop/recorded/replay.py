@@ -17,11 +17,13 @@ from pathlib import Path
 
 from tests.routing.network import WIRE_CAPACITY, Client
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
+from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
 from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.codec import decode_value
 from van.amqp.performatives import Attach, Begin, Disposition, End, Open, Performative, Transfer, decode_performative
 from van.amqp.sasl import AnonymousClient, SaslClient, SaslServer, anonymous
 from van.amqp.types import Described
+from van.routing.edge_router import EdgeRouter
 from van.routing.router import Router
 
 STREAMS = Path(__file__).parent / "streams"
@@ -138,12 +140,12 @@ def correlator(name: str) -> str:
 
 
 class Replayed:
-    """Our router in the place of a real one. To `Client` it is the network that it connects to.
+    """Our router in the place of a real one, of mode edge or interior. To `Client` it is the network it connects to.
 
     `tokens` are given out one by one for link names and temporary addresses, and then numbers.
     """
 
-    def __init__(self, router_id: str, *, tokens: Iterable[str] = ()) -> None:
+    def __init__(self, router_id: str, *, tokens: Iterable[str] = (), edge: bool = False) -> None:
         self.now = 0.0
         self.numbers = 0
         self.piece = 0
@@ -153,7 +155,8 @@ class Replayed:
         self.connections: list[Replay] = []
         self.logged: list[tuple[str, str, dict[str, object]]] = []
         more = itertools.chain(tokens, (f"{number:015d}" for number in itertools.count(1)))
-        self.router = Router(
+        made = EdgeRouter if edge else Router
+        self.router: Router = made(
             router_id, tokens=lambda: next(more), mode="interior", instance=1795378000, log=self.log, now=self.now
         )
 
@@ -203,6 +206,32 @@ class Replayed:
             log=self.log,
             now=self.now,
         )
+        return self._started(adaptor, recording)
+
+    def edge_listener(self, recording: str) -> Replay:
+        """A connection that our edge listener accepts, and the recording of who connects."""
+        self.numbers += 1
+        sasl = SaslServer([anonymous()])
+        settings = ConnectionSettings()
+        adaptor = EdgeListenerAdaptor(self.router, settings, number=self.numbers, sasl=sasl, log=self.log, now=self.now)
+        return self._started(adaptor, recording)
+
+    def uplink(self, recording: str) -> Replay:
+        """A connection of our edge connector, and the recording of who listens."""
+        self.numbers += 1
+        adaptor = EdgeConnectorAdaptor(
+            self.router,
+            ConnectionSettings(),
+            number=self.numbers,
+            accepting=False,
+            sasl=SaslClient([AnonymousClient()]),
+            hostname="127.0.0.1",
+            log=self.log,
+            now=self.now,
+        )
+        return self._started(adaptor, recording)
+
+    def _started(self, adaptor: AmqpAdaptor, recording: str) -> Replay:
         replay = Replay(self, adaptor, frames(recording))
         self.connections.append(replay)
         self.run()
@@ -244,7 +273,7 @@ class Replay:
     we have begun none on that channel, with all that is in it. `skipped` counts these frames.
     """
 
-    def __init__(self, replayed: Replayed, adaptor: InterRouterAdaptor, recorded: list[Frame]) -> None:
+    def __init__(self, replayed: Replayed, adaptor: AmqpAdaptor, recorded: list[Frame]) -> None:
         self.replayed = replayed
         self.adaptor = adaptor
         self.recorded = recorded

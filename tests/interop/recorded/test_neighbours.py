@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interop.recorded.replay import Replay, Replayed, correlator, link_names
+from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.performatives import Attach, Begin, Close, Detach, Flow, Open
 
 CLOSEST = 2
@@ -134,6 +135,7 @@ def test_the_peer_is_a_neighbour_when_it_has_listed_us(recorded: Recorded) -> No
     replay.to_end()
     (neighbor,) = replayed.router.neighbors.values()
     assert (neighbor.router_id, neighbor.cost, neighbor.up) == (recorded.peer_id, recorded.cost, True)
+    assert isinstance(replay.adaptor, InterRouterAdaptor)
     assert replay.adaptor.neighbor is neighbor
     assert not replay.adaptor.closed
     assert not replayed.lines("no neighbour")
