@@ -465,6 +465,37 @@ def test_control_messages_from_afar_reach_a_router_that_counts_their_hops() -> N
     assert sender.credit > 0
 
 
+@pytest.mark.parametrize("prefix", ["any", "news"])
+def test_a_neighbour_that_is_slow_to_learn_takes_deliveries_by_a_new_way(prefix: str) -> None:
+    network, nodes = line("A", "B", "C", news="multicast")
+    b, c = nodes[1:]
+    neighbor = b.router.neighbor_of("C")
+    assert neighbor is not None
+    neighbor.van = False
+    receiver = c.client().receiver(f"{prefix}.q", credit=100)
+    network.advance(5.0)
+    sender = nodes[0].client().sender(f"{prefix}.q")
+
+    def ingress() -> str | None:
+        before = len(network.between(b, c).to_calling)
+        assert sender.send(b"x").state is None
+        network.run()
+        frames = decode_frames(network.between(b, c).to_calling[before:])
+        (payload,) = [frame.payload for frame in frames if isinstance(frame.body, Transfer)]
+        annotations = decode_annotations(payload[: section_end(payload)])
+        assert annotations.trace == ("0/A", "0/B")
+        return annotations.ingress
+
+    assert ingress() == "0/A"
+    # Another router joins: for two seconds C may hold deliveries against the ways of before.
+    network.connect(network.router("D"), b)
+    network.advance(0.3)
+    assert ingress() == (None if prefix == "any" else "0/A")
+    network.advance(5.0)
+    assert ingress() == "0/A"
+    assert receiver.bodies == [b"x"] * 3
+
+
 class TestResent:
     def sender(self, node: RouterNode, address: str) -> Sender:
         return node.client().sender(None, target=Target(address=address, capabilities=[Symbol("qd.resend-released")]))

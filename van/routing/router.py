@@ -62,6 +62,8 @@ STALL_CHECK_INTERVAL: Final = 1.0
 STREAM_CLOSE_INTERVAL: Final = 30.0
 # Annotations of so many kinds are remembered: one kind for each sender and way. Beyond that all are worked out anew.
 MAX_ANNOTATIONS: Final = 4096
+# Neighbours of another kind look at what has changed once a second; some news takes two looks.
+FOREIGN_FLUX_SECONDS: Final = 2.0
 # While the network's width is not known yet, a delivery may pass this many routers.
 LEAST_MAX_HOPS: Final = 8
 # A C router drops a message that has passed more routers than its network was wide at the last tick, and one. When a
@@ -133,6 +135,8 @@ class Router(LinkStateOwner):
         # Edge routers that are connected here; of an edge router, its interior ones.
         self.edge_peers: dict[int, EdgePeer] = {}
         self.routes_version = 0
+        # Until then neighbours of another kind may not know the ways that are new.
+        self.flux_ends = -inf
         # Addresses that live elsewhere, and to which there was no way when somebody sent to them.
         self.starved: dict[Address, None] = {}
         self._reached: set[str] = set()
@@ -404,6 +408,7 @@ class Router(LinkStateOwner):
         assert engine is not None
         self.routes_version += 1
         self.max_hops = max(engine.radius + 1, LEAST_MAX_HOPS)
+        self.flux_ends = self.now + FOREIGN_FLUX_SECONDS
         reached = {node.id for node in engine.nodes.values() if node.reachable}
         for router_id in reached - self._reached:
             self._found_at("R" + router_id, router_id, None)
@@ -522,6 +527,18 @@ class Router(LinkStateOwner):
         if not annotations.streaming:
             annotations.streaming = self._section(annotations, annotations.flags | STREAMING)
         return annotations.streaming
+
+    def section_in_flux(self, annotations: Annotations) -> bytes:
+        """The section of an anycast delivery to a neighbour that learns of new ways only at its tick.
+
+        It names no ingress: until then the neighbour would hold the true one against the old ways, and release what
+        comes by the new one. A circle ends by its trace.
+        """
+        if not annotations.in_flux:
+            trace = (*annotations.trace, self.node)
+            to = annotations.to_override
+            annotations.in_flux = encode_annotations(annotations.flags, to, None, trace, annotations.mesh)
+        return annotations.in_flux
 
     def presettled(self, annotations: Annotations) -> Annotations:
         """The annotations of a pre-settled delivery that is sent on unsettled."""

@@ -16,6 +16,7 @@ from van.amqp.errors import DecodeError, ErrorCondition
 from van.amqp.link import RCV_SECOND, ReceiverLink, SenderLink
 from van.amqp.message import read_priority
 from van.amqp.performatives import Error
+from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import (
     PREFIX,
     PRESETTLED,
@@ -27,7 +28,6 @@ from van.routing.forwarder import Collector, drop_payload, no_destination
 from van.routing.link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, STREAM_THRESHOLD, IncomingLink, OutgoingLink
 
 if TYPE_CHECKING:
-    from van.routing.address import Address
     from van.routing.neighbor import Neighbor
     from van.routing.router import Router
 
@@ -298,8 +298,11 @@ class Hop:
                 if len(payload) > 5 and payload[2] == 0x70 and (payload[5] > 1 or payload[3] == 0xD0)
                 else DEFAULT_PRIORITY
             )
-        outgoing = self.neighbor.by_priority[priority]
+        neighbor = self.neighbor
+        outgoing = neighbor.by_priority[priority]
         section = annotations.forwarded
+        if not neighbor.van and neighbor.router.now < neighbor.router.flux_ends and self.distributes_to_one():
+            section = neighbor.router.section_in_flux(annotations)
         delivery.payload = section + payload
         delivery.holder.held += len(section)
         delivery.via = self
@@ -309,6 +312,10 @@ class Hop:
         link = outgoing.link
         if not link.queued:
             link.ready()
+
+    def distributes_to_one(self) -> bool:
+        """Whether the address is anycast."""
+        return self.address.distribution is not Distribution.MULTICAST
 
     def _enqueue_rare(self, delivery: Delivery, annotations: Annotations) -> None:
         """Send a delivery of several frames, or a pre-settled one."""

@@ -45,6 +45,7 @@ class Annotations:
         "flags",
         "forwarded",
         "hops",
+        "in_flux",
         "ingress",
         "key",
         "mesh",
@@ -73,7 +74,8 @@ class Annotations:
         # The trace as plain ids.
         self.hops: tuple[str, ...] = ()
         self.forwarded = b""
-        # The same with a flag more, made when it is first needed.
+        # The same without an ingress, and with a flag more, made when they are first needed.
+        self.in_flux = b""
         self.streaming = b""
         self.presettled: Annotations | None = None
 
