@@ -212,13 +212,15 @@ class Gate:
     def __init__(self, port: int) -> None:
         self._port = port
         self._open = trio.Event()
-        self._through: trio.CancelScope | None = None
+        # A connection that A has given up meanwhile may be among them.
+        self._through: set[trio.CancelScope] = set()
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection of A."""
         async with stream:
             await self._open.wait()
-            with trio.CancelScope() as self._through:
+            with trio.CancelScope() as scope:
+                self._through.add(scope)
                 async with await trio.open_tcp_stream("127.0.0.1", self._port) as onward, trio.open_nursery() as both:
                     both.start_soon(self._carry, stream, onward, both.cancel_scope)
                     both.start_soon(self._carry, onward, stream, both.cancel_scope)
@@ -238,8 +240,9 @@ class Gate:
     def cut(self) -> None:
         """Cut A off, and let nobody through any more."""
         self._open = trio.Event()
-        if self._through is not None:
-            self._through.cancel()
+        for scope in self._through:
+            scope.cancel()
+        self._through.clear()
 
 
 class Agent:
