@@ -18,7 +18,7 @@ EPOCH: Final = 1_800_000_000
 # A connection that carries nothing for so many seconds is given up by its ends, as idle time-outs of 8 s have it.
 IDLE_SECONDS: Final = 16.0
 # A router that starts tries all its connections at once; they stand after this at most.
-FIRST_ATTEMPT: Final = 0.05
+FIRST_ATTEMPT: Final = 0.02
 
 
 class Clock:

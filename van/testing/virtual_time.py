@@ -35,6 +35,9 @@ class VirtualTime:
         self.now = 0.0
         # How many events have happened.
         self.events = 0
+        # How many boxes a second, and the order in a box.
+        self._boxes_a_second = BOXES
+        self._order: Callable[[Event], Any] | None = None
         self._boxes: dict[int, list[Event]] = {}
         self._box_order: list[int] = []
         # The box whose events are happening.
@@ -55,19 +58,19 @@ class VirtualTime:
             when = self.now
         self._numbers += 1
         event = (when, self._numbers, call, first, second)
-        index = int(when * BOXES)
+        index = int(when * self._boxes_a_second)
         box = self._boxes.get(index)
         if box is None:
             self._boxes[index] = [event]
             heappush(self._box_order, index)
         elif box is self._opened:
-            insort(box, event, lo=self._position)
+            insort(box, event, lo=self._position, key=self._order)
         else:
             box.append(event)
 
     def next_event(self) -> float:
         """When something happens next; infinity for never."""
-        return min(self._boxes[self._box_order[0]])[0] if self._box_order else inf
+        return min(event[0] for event in self._boxes[self._box_order[0]]) if self._box_order else inf
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -76,19 +79,26 @@ class VirtualTime:
     def run_to(self, end: float) -> None:
         """Let time pass until then. Raises `NeverQuietError` when events beget events without time passing."""
         boxes, order = self._boxes, self._box_order
-        last = int(end * BOXES)
+        last = int(end * self._boxes_a_second)
         moment, at_once = self.now, 0
         while order and order[0] <= last:
             index = heappop(order)
             box = self._opened = boxes[index]
-            box.sort()
+            if index == last:
+                later = [event for event in box if event[0] > end]
+                box[:] = [event for event in box if event[0] <= end]
+            else:
+                later = []
+            box.sort(key=self._order)
             position = 0
             while position < len(box):
                 when, _, call, first, second = box[position]
-                if when > end:
-                    break
                 position += 1
                 self._position = position
+                if when > end:
+                    # Made just now.
+                    later.append(box[position - 1])
+                    continue
                 if when != moment:
                     moment, at_once = when, 0
                 at_once += 1
@@ -98,11 +108,11 @@ class VirtualTime:
                 call(first, second)
             self.events += position
             self._opened = None
-            if position < len(box):
-                del box[:position]
+            del boxes[index]
+            if later:
+                boxes[index] = later
                 heappush(order, index)
                 break
-            del boxes[index]
         self.now = max(self.now, end)
 
     def run_until(self, condition: Callable[[], bool], limit: float, every: float = 0.1) -> float:
