@@ -447,6 +447,25 @@ class TestAPathDies:
         assert sorted(at_c.bodies) == sorted(b"%d" % number for number in range(20))
         assert all(each.state == ACCEPTED for each in sent)
 
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_a_multicast_copy_that_was_not_sent_is_not_handed_out_again(self, settled: bool) -> None:
+        network = Routers()
+        a, b, c = [configured(network.router(name), {"news": "multicast"}) for name in "ABC"]
+        line_to_b = network.connect(b, a)
+        network.connect(c, a)
+        network.advance(3.0)
+        receivers = [node.client().receiver("news", credit=10) for node in (a, b, c)]
+        network.advance(1.0)
+        sender = a.client().sender("news")
+        line_to_b.cut_off = True
+        sent = sender.send(b"once", settled=settled)
+        network.run()
+        line_to_b.cut()
+        network.advance(0.2)
+        assert [receiver.bodies for receiver in receivers] == [[b"once"], [], [b"once"]]
+        assert sent.settled
+        assert all(session.held == 0 for session in a.router.budget.sessions)
+
 
 def test_control_messages_from_afar_reach_a_router_that_counts_their_hops() -> None:
     network, nodes = line(*"ABCDEF")
@@ -526,6 +545,37 @@ class TestResent:
             network.run()
         assert sent.states == [RELEASED]
         assert [len(receiver.deliveries) for receiver in receivers] == [1, 1]
+
+    def test_every_delivery_is_tried_not_only_the_first_with_its_annotations(self) -> None:
+        network, (a, b) = line("A", "B")
+        picky = b.client().receiver("q", credit=10, auto=False)
+        willing = b.client().receiver("q", credit=10)
+        network.advance(1.0)
+        sender = self.sender(a, "q")
+        sent = []
+        for number in range(6):
+            sent.append(sender.send(b"%d" % number))
+            network.run()
+            for got in picky.deliveries:
+                got.settle(RELEASED)
+            network.run()
+        assert [each.states for each in sent] == [[ACCEPTED]] * 6
+        assert willing.bodies == [b"%d" % number for number in range(6)]
+
+
+def test_an_anonymous_sender_cannot_have_long_texts_remembered() -> None:
+    network, (a, b) = line("A", "B")
+    receiver = b.client().receiver("q", credit=10)
+    network.advance(1.0)
+    sender = a.client().sender(None)
+    sent = sender.send(message("x", to=f"amqp://{'h' * 100_000}/q"))
+    network.run()
+    assert isinstance(sent.state, Rejected)
+    assert sent.state.error is not None
+    assert "2048 characters" in (sent.state.error.description or "")
+    assert sender.send(message("y", to="amqp://h/q")).unsettled
+    network.run()
+    assert len(receiver.bodies) == 1
 
 
 def test_priorities_have_links_of_their_own() -> None:

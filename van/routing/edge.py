@@ -23,8 +23,15 @@ from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, drop_payload
 from van.routing.link import STREAM_THRESHOLD, OutgoingLink
 from van.routing.neighbor import MAX_IDLE_STREAMS, MAX_STREAMS
-from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, Router
-from van.routing.router_link import MAX_PRESETTLED, Retrier, RouterIncomingLink, SettledInside, UnsettledOutside
+from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, MAX_REMEMBERED_SECTION, Router
+from van.routing.router_link import (
+    MAX_PRESETTLED,
+    Retrier,
+    RouterIncomingLink,
+    SettledInside,
+    UnsettledOutside,
+    is_copy,
+)
 
 # Addresses of the two nodes that interior routers have for edges.
 MESH_DISCOVERY: Final = "_$qd.mesh_discovery"
@@ -126,6 +133,8 @@ class EdgePeer:
             ingress, trace = (read.ingress, read.trace) if self.uplink else (None, ())
             mesh = read.mesh if read.mesh is not None else self.mesh
             known = self.router.prepared(EdgeAnnotations(self, read.flags, read.to_override, ingress, trace, mesh))
+            if len(section) > MAX_REMEMBERED_SECTION:
+                return known
             if len(self.annotations) >= MAX_ANNOTATIONS:
                 self.annotations.clear()
             self.annotations[section] = known
@@ -399,7 +408,7 @@ class EdgeOutgoingLink(OutgoingLink):
             edges.links.remove(self)
             edges.changed()
         for delivery in undelivered:
-            if delivery.more or isinstance(delivery.origin, Collector):
+            if delivery.more or is_copy(delivery):
                 self.give_up(delivery, RELEASED)
             else:
                 self.dropped(delivery)

@@ -62,6 +62,8 @@ STALL_CHECK_INTERVAL: Final = 1.0
 STREAM_CLOSE_INTERVAL: Final = 30.0
 # Annotations of so many kinds are remembered: one kind for each sender and way. Beyond that all are worked out anew.
 MAX_ANNOTATIONS: Final = 4096
+# Longer sections than this, in octets, are worked out each time: otherwise a peer could have 4096 of 64 KiB kept.
+MAX_REMEMBERED_SECTION: Final = 4096
 # Neighbours of another kind look at what has changed once a second; some news takes two looks.
 FOREIGN_FLUX_SECONDS: Final = 2.0
 # While the network's width is not known yet, a delivery may pass this many routers.
@@ -500,6 +502,8 @@ class Router(LinkStateOwner):
         known = self.annotations.get(section)
         if known is None:
             known = self.prepared(decode_annotations(section))
+            if len(section) > MAX_REMEMBERED_SECTION:
+                return known
             if len(self.annotations) >= MAX_ANNOTATIONS:
                 self.annotations.clear()
             self.annotations[section] = known
@@ -650,6 +654,11 @@ class Router(LinkStateOwner):
             return None
         if not to:
             self._refuse(delivery, ErrorCondition.PRECONDITION_FAILED, "no address: the message has no `to`")
+            return None
+        if len(to) > MAX_ADDRESS_LENGTH:
+            # A host in front of the address may be of any length, and what is worked out for a text is kept.
+            text = f"an address of more than {MAX_ADDRESS_LENGTH} characters"
+            self._refuse(delivery, ErrorCondition.INVALID_FIELD, text)
             return None
         return to
 

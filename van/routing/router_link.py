@@ -19,7 +19,6 @@ from van.amqp.performatives import Error
 from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import (
     PREFIX,
-    PRESETTLED,
     STREAMING,
     Annotations,
     section_end,
@@ -75,9 +74,10 @@ class RouterIncomingLink(IncomingLink):
                 delivery.holder.held -= end
                 address = router.addresses.get(annotations.key)
                 if address is not None and len(annotations.trace) <= router.max_hops:
-                    if annotations.flags & PRESETTLED:
-                        delivery = SettledInside(delivery).inner()
-                    address.forward(address, delivery)
+                    if annotations.flags:
+                        router.forward_to(address, delivery)
+                    else:
+                        address.forward(address, delivery)
                     return
         address = self.address
         address.forward(address, delivery)
@@ -255,7 +255,7 @@ class RouterOutgoingLink(OutgoingLink):
     def _reroute(self, undelivered: list[Delivery]) -> None:
         for delivery in undelivered:
             via = delivery.via
-            if via is None or delivery.more or isinstance(delivery.origin, Collector):
+            if via is None or delivery.more or is_copy(delivery):
                 self.give_up(delivery, RELEASED)
             else:
                 self.dropped(delivery)
@@ -366,6 +366,14 @@ class Hop:
             delivery = origin.original()
         address = self.address
         address.forward(address, delivery)
+
+
+def is_copy(delivery: Delivery) -> bool:
+    """Whether others have a copy of it too: forwarding it once more would give them another."""
+    origin = delivery.origin
+    if isinstance(origin, UnsettledOutside):
+        origin = origin.delivery.origin
+    return isinstance(origin, Collector)
 
 
 def priority_of(payload: bytes) -> int:
