@@ -9,6 +9,7 @@ import pytest
 from tests.adaptors.routers import Line, Routers, neighbor_of
 from tests.amqp.peer import condition, decode_frames
 from van.adaptors.inter_router import InterRouterAdaptor
+from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import AmqpLinkError, ErrorCondition
 from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.performatives import Close
@@ -188,6 +189,29 @@ def test_two_lines_of_the_same_routers_both_stay() -> None:
         assert neighbor_of(line.calling).up
         assert neighbor_of(line.accepting).up
     assert len(a.router.neighbors) == len(b.router.neighbors) == 2
+
+
+@pytest.mark.parametrize("how", ["silent", "cut"])
+def test_of_two_lines_the_other_takes_over(how: str) -> None:
+    network = Routers()
+    a, b = network.router("A"), network.router("B")
+    line = network.connect(b, a)
+    network.connect(b, a)
+    network.advance(1.0)
+    receiver = b.client().receiver("q", credit=10)
+    network.advance(1.0)
+    sender = a.client().sender("q")
+    sender.send(b"by the first")
+    network.run()
+    if how == "cut":
+        line.cut()
+    else:
+        line.cut_off = True
+        network.advance(5.0)
+    sent = sender.send(b"by the other")
+    network.run()
+    assert receiver.bodies == [b"by the first", b"by the other"]
+    assert sent.states == [ACCEPTED]
 
 
 def test_no_memory_for_the_sessions() -> None:

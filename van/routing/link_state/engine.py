@@ -588,7 +588,8 @@ class LinkStateEngine:
         self._compute_at = inf
         self._computed_at = now
         peers = self.neighbors.peers
-        digest = (self.database.digest, digest_of(self.id, peers))
+        # With the same paths over another connection of a neighbour, deliveries have to change over too.
+        digest = (self.database.digest, digest_of(self.id, peers), tuple(self.neighbors.carriers.items()))
         if digest == self._computed_digest:
             return
         self._computed_digest = digest
