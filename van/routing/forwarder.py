@@ -246,12 +246,14 @@ class Collector(DeliveryTarget):
             holder.held = size * count
             copied[self] = None
         copies = self.copies
+        annotations = delivery.annotations
         settled = delivery.settled or copied is None
         for link in links:
             copy = Delivery(None, 0, b"", payload, settled, holder)
             copy.origin = self
             copy.message_format = delivery.message_format
-            copy.annotations = delivery.annotations
+            if annotations is not None:
+                copy.annotations = annotations
             if chunks is not None:
                 copy.chunks = deque(chunks)
                 copy.more = delivery.more
