@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import trio
@@ -25,8 +25,8 @@ TABLES: Final[dict[str, tuple[str, Sequence[Column], str]]] = {
 }
 """For each view: the entities, the columns, and what to say when there are none."""
 
-WIDE: Final = 10_000
-"""Columns of a pipe or file: lines are not cut there."""
+MANY_ROWS: Final = 500
+"""Larger tables are not fitted to the terminal: 10 000 rows took 17 seconds."""
 
 
 async def status(
@@ -81,22 +81,36 @@ async def _table(client: ManagementClient, view: View, as_json: bool) -> bytes:
 
 def _rendered(headings: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> bytes:
     """A table, in colour where that is wanted and possible; lines are cut at the width of a terminal only."""
+    visible = [tuple(map(_visible, row)) for row in cells]
+    if not sys.stdout.isatty() or len(visible) > MANY_ROWS:
+        return _plain(headings, visible, numbers)
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="bold", padding=(0, 2, 0, 0))
     for heading, number in zip(headings, numbers, strict=True):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=not terminal, overflow="fold")
-    for row in cells:
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in visible:
         # Not strings: what peers call themselves may look like rich's markup.
-        table.add_row(*map(Text, map(_visible, row)))
+        table.add_row(*map(Text, row))
     buffer = io.StringIO()
-    options = {} if terminal else {"width": WIDE}
-    Console(file=buffer, force_terminal=terminal, highlight=False, **options).print(table)  # type: ignore[arg-type]
-    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    Console(file=buffer, force_terminal=True, highlight=False).print(table)
+    return _lines(buffer.getvalue().splitlines())
+
+
+def _plain(headings: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> bytes:
+    """The same for files and other programs, and for tables that take seconds to be laid out."""
+    rows = [tuple(headings), *cells] if any(headings) else cells
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = [(width, str.rjust if number else str.ljust) for width, number in zip(widths, numbers, strict=True)]
+    return _lines(
+        "  ".join(align(cell, width) for cell, (width, align) in zip(row, aligned, strict=True)) for row in rows
+    )
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line.rstrip()}\n" for line in lines).encode("utf-8", "replace")
 
 
 def _visible(text: str) -> str:
