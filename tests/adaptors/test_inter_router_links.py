@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
-from tests.adaptors.routers import RouterPeer, Routers, attach, bodies, detached, feed, neighbor_of, recorded
+from tests.adaptors.routers import (
+    Line,
+    RouterPeer,
+    Routers,
+    attach,
+    bodies,
+    detached,
+    feed,
+    neighbor_of,
+    recorded,
+    split_frames,
+)
 from tests.amqp.peer import begin, condition, decode_frames, flow
+from van.adaptors.amqp import AmqpAdaptor
 from van.adaptors.inter_router import InterRouterAdaptor
+from van.amqp.delivery_state import ACCEPTED, RELEASED
 from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Begin, Detach, Flow, Open, Transfer
 from van.amqp.sasl import AnonymousClient, SaslClient, SaslServer, anonymous
@@ -173,6 +189,48 @@ def test_control_links_may_come_last() -> None:
     assert detached(peer.pair(20, "qd.router")) == []
     peer.send(flow(handle=20, delivery_count=0, link_credit=250))
     assert_complete(peer.adaptor)
+
+
+class SlowLine(Line):
+    """Holds back all sessions of the connecting side but the first, which has the control links."""
+
+    def __init__(self, *args: Any) -> None:
+        self.holding = True
+        self.held: list[bytes] = []
+        super().__init__(*args)
+
+    def _move(self, source: AmqpAdaptor, target: AmqpAdaptor) -> bool:
+        if source is not self.calling:
+            return super()._move(source, target)
+        said = b"".join(itertools.chain.from_iterable(iter(lambda: source.data_to_send(65536), [])))
+        frames = [*self.held, *split_frames(said)]
+        self.held = [frame for frame in frames if self.holding and frame[:4] != b"AMQP" and frame[6:8] != b"\0\0"]
+        passed = b"".join(frame for frame in frames if frame not in self.held)
+        if passed:
+            target.receive_data(passed, self.network.now)
+            target.router.wake_touched()
+        return bool(passed)
+
+
+def test_senders_go_on_when_data_links_come_long_after_the_control_links() -> None:
+    network = Routers()
+    a, b = network.router("A"), network.router("B")
+    line = SlowLine(network, b.call(), a.accept())
+    network.lines.append(line)
+    network.advance(1.0)
+    receiver = b.client().receiver("q", credit=10)
+    network.advance(1.0)
+    sender = a.client().sender("q")
+    early = sender.send(b"early")
+    network.run()
+    assert early.states == [RELEASED]
+    assert sender.credit == 0
+    line.holding = False
+    network.run()
+    late = sender.send(b"late")
+    network.run()
+    assert receiver.bodies == [b"late"]
+    assert late.states == [ACCEPTED]
 
 
 def test_links_beyond_ten_are_for_streams() -> None:

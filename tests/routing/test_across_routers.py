@@ -563,6 +563,26 @@ class TestResent:
         assert willing.bodies == [b"%d" % number for number in range(6)]
 
 
+def test_nobody_advertises_himself_into_what_belongs_to_one_router() -> None:
+    network, (a, _, c) = line("A", "B", "C")
+    known = set(a.router.addresses)
+    engine = c.router.engine
+    assert engine is not None
+    own = ["L$management", "M$management", "Lqdhello", "RA", "RB", "Tqdrouter", "Anowhere"]
+    for key in own:
+        engine.advertise(key, 3, 1)
+    engine.advertise("Mq", 3, 1)
+    network.advance(1.0)
+    assert set(a.router.addresses) == known | {"Mq"}
+    to_b = a.router.addresses["RB"].remote
+    assert to_b is not None
+    assert list(to_b.routers) == ["B"]
+    for key in own:
+        engine.withdraw(key)
+    network.advance(1.0)
+    assert list(to_b.routers) == ["B"]
+
+
 def test_an_anonymous_sender_cannot_have_long_texts_remembered() -> None:
     network, (a, b) = line("A", "B")
     receiver = b.client().receiver("q", credit=10)

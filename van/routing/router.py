@@ -238,7 +238,13 @@ class Router(LinkStateOwner):
     def started(self, link: LinkOwner) -> None:
         """The link's Attach has been written: credit may flow, and deliveries may come."""
         if isinstance(link, RouterOutgoingLink):
-            link.neighbor.data_changed()
+            neighbor = link.neighbor
+            first = not neighbor.by_priority
+            neighbor.data_changed()
+            if first and neighbor.by_priority:
+                # Until now nothing could be sent there, and who tried has noted it.
+                self.routes_version += 1
+                self._feed_starved()
         elif isinstance(link, OutgoingLink):
             link.address.add_outgoing(link)
             self.advertise(link.address)
@@ -418,21 +424,27 @@ class Router(LinkStateOwner):
             self._gone_from("R" + router_id, router_id)
             self._only.pop(router_id, None)
         self._reached = reached
-        for address in [address for address in self.starved if address.reachable()]:
-            del self.starved[address]
-            address.found()
+        self._feed_starved()
         # Behind the new ways: what was not sent to a silent neighbour yet is to take one of them.
         for neighbor in list(self.neighbors.values()):
             known = engine.neighbors.by_number.get(neighbor.number)
             if known is not None and not known.established:
                 neighbor.fell_silent()
 
+    def _feed_starved(self) -> None:
+        """Give senders credit whose addresses can be reached again."""
+        for address in [address for address in self.starved if address.reachable()]:
+            del self.starved[address]
+            address.found()
+
     def addresses_changed(self, router_id: str, added: list[MobileAddress], removed: list[str]) -> None:
         """A router that can be reached has receivers for addresses, or has them no more."""
         for mobile in added:
-            self._found_at(mobile.key, router_id, DISTRIBUTIONS.get(mobile.treatment))
+            if _is_advertised(mobile.key):
+                self._found_at(mobile.key, router_id, DISTRIBUTIONS.get(mobile.treatment))
         for key in removed:
-            self._gone_from(key, router_id)
+            if _is_advertised(key):
+                self._gone_from(key, router_id)
 
     def log(self, level: str, event: str, **fields: object) -> None:
         """Write to the log."""
@@ -477,7 +489,7 @@ class Router(LinkStateOwner):
             edges.changed()
         engine = self.engine
         key = address.key
-        if engine is None or key[:1] not in ("M", "H") or key.startswith("M$"):
+        if engine is None or not _is_advertised(key):
             return
         links = len(address.outgoing)
         if links and (not address.advertised or (edges is not None and edges.mesh != edges.mesh_advertised)):
@@ -722,6 +734,11 @@ class ResendingLink(IncomingLink):
             Retrier(address, delivery).try_next()
         else:
             super().deliver(delivery)
+
+
+def _is_advertised(key: str) -> bool:
+    """Whether routers tell one another of an address: nobody may take part in what belongs to one router alone."""
+    return key[:1] in ("M", "H") and not key.startswith("M$")
 
 
 def _target_capabilities(link: ReceiverLink) -> list[str]:
