@@ -20,6 +20,7 @@ from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
+from van.amqp.types import Symbol
 from van.routing.address import AddressConfig, Distribution
 from van.routing.dialect.annotations import encode_annotations
 from van.routing.edge import ADDRESS_TRACKING, MAX_SERVICE_MESSAGE, MESH_DISCOVERY, tracking_message
@@ -248,6 +249,20 @@ def test_the_nodes_of_older_edges_are_addresses_that_never_have_credit() -> None
         sender = peer.sender(address)
         assert sender.error is None
         assert sender.credit == 0
+
+
+@pytest.mark.parametrize("name", ["F", "A", "E/F", "E" * 3000])
+def test_an_edge_gets_nothing_that_is_addressed_to_another(name: str) -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    known = set(a.router.addresses)
+    for text, taken in ((name, False), ("E", True)):
+        link = peer.session.receiver(f"downlink {taken}")
+        source = Source(address=text, capabilities=[Symbol("qd.router-edge-downlink")])
+        link.attach(Attach(name="", handle=0, role=True, source=source, target=Target()))
+        a.run()
+        assert (link in peer.errors) is not taken
+        assert set(a.router.addresses) == (known | {"HE"} if taken else known)
 
 
 def test_an_edge_has_no_more_links_than_the_listener_allows() -> None:

@@ -202,6 +202,9 @@ class EdgeListenerAdaptor(EdgeAdaptor):
     def take_outgoing(self, link: SenderLink, source: Source, text: str) -> EdgeOutgoingLink:
         edge = self.known_edge()
         if EDGE_DOWNLINK in (source.capabilities or ()):
+            if text != edge.router_id:
+                # It would share what is addressed to another.
+                raise AmqpLinkError(ErrorCondition.NOT_ALLOWED, f"edge router {edge.router_id} is not {text}")
             return attach_downlink(edge, link, text, self.settings.link_capacity)
         return attach_outgoing(edge, link, text, self.settings.link_capacity)
 
