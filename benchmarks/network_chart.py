@@ -63,7 +63,7 @@ def panel(title: str, unit: str, series: dict[str, Sequence[Point]], x: int = 0,
         while any(abs(end_y - other) < 13 for other in taken):
             end_y += 13
         taken.append(end_y)
-        parts.append(f'<text x="{end_x + 8:.1f}" y="{end_y + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{end_x + 8:.1f}" y="{end_y + 4:.1f}" style="fill: {colour}">{escape(name)}</text>')
     return "\n".join([*parts, "</g>"])
 
 
