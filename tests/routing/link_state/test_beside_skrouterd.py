@@ -6,7 +6,7 @@ import pytest
 
 from tests.routing.link_state.network import Net, Station
 from tests.routing.link_state.test_flooding import from_neighbor, message
-from van.routing.dialect.control import ALL_MOBILE, ALL_ROUTERS, decode_control, router_address
+from van.routing.dialect.control import ALL_MOBILE, ALL_ROUTERS, HELLO_ADDRESS, decode_control, router_address
 from van.routing.link_state.engine import NEW_LIFE_SETTLES
 from van.routing.link_state.messages import (
     Hello,
@@ -93,3 +93,57 @@ def test_a_new_neighbour_hears_at_once_who_has_addresses() -> None:
     # The link state comes first: an advertisement that is ahead of it would be asked about.
     order = [type(control) for control in to_c if control.id == "B" and not isinstance(control, Hello)]
     assert order == [LinkStateUpdate, RouterAdvertisement]
+
+
+NEWCOMER = 1_000_000
+"""The number of a connection with nobody at its other end but the scene."""
+
+
+def triangle_with_a_newcomer() -> tuple[Net, Station]:
+    """B and D, which have known S for a while, as S comes back to B; returned is B."""
+    net = Net()
+    b, s, d = net.line("B", "S", "D")
+    net.join(b, d)
+    b.engine.advertise("Mb", 3, 0)
+    net.run(40)
+    net.kill(s)
+    net.run(5)
+    assert b.reachable() == ["D"]
+    b.sent.clear()
+    b.engine.neighbor_up(NEWCOMER, "S", 1, net.now)
+    return net, b
+
+
+def test_a_router_that_had_other_ways_is_told_alone_and_first() -> None:
+    """It is to know its ways before anything takes them; skrouterd works them out once a second."""
+    net, b = triangle_with_a_newcomer()
+    net.run(0.5)
+    assert "S" not in b.reachable()
+    told = [decode_control(sent.body) for _, neighbor, sent in b.sent if neighbor == NEWCOMER]
+    states = [control for control in told if isinstance(control, LinkStateUpdate)]
+    assert {state.id: state.peers for state in states if state.id != "S"} == {"B": {"D": 1, "S": 1}, "D": {"B": 1}}
+    assert any(isinstance(control, RouterAdvertisement) and control.id == "B" for control in told)
+    to_others = [decode_control(sent.body) for _, neighbor, sent in b.sent if neighbor != NEWCOMER]
+    assert not [control for control in to_others if isinstance(control, LinkStateUpdate)]
+
+
+def test_it_counts_when_its_hello_lists_us() -> None:
+    net, b = triangle_with_a_newcomer()
+    net.run(0.5)
+    b.engine.receive(NEWCOMER, message(Hello("S", 2, ("B",)), HELLO_ADDRESS), net.now)
+    net.run(0.2)
+    assert "S" in b.reachable()
+    states = [decode_control(sent.body) for sent in b.messages(LinkStateUpdate, net.now - 0.2)]
+    # To D and to S.
+    assert [state.peers for state in states if isinstance(state, LinkStateUpdate)] == [{"D": 1, "S": 1}] * 2
+    assert "neighbor_back" not in b.events("info")
+
+
+def test_a_router_at_the_end_of_its_way_counts_at_once() -> None:
+    """Nothing leads over it that could go wrong, and everybody else hears of it a second earlier."""
+    net = Net()
+    b, _ = net.line("B", "D")
+    net.run(40)
+    b.engine.neighbor_up(NEWCOMER, "S", 1, net.now)
+    net.run(0.2)
+    assert b.reachable() == ["D", "S"]

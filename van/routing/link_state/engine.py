@@ -210,6 +210,7 @@ class LinkStateEngine:
 
         # When what is to be done.
         self._hello_at = inf
+        self._introduce_at = inf
         self._originate_at = inf
         self._originated_at = -inf
         self._advertise_at = inf
@@ -248,14 +249,17 @@ class LinkStateEngine:
         node = self.nodes.get(router_id)
         if node is None or not node.reachable:
             self._unsynced[neighbor] = None
-        known = self.neighbors.up(neighbor, router_id, cost, now)
+        known = self.neighbors.up(neighbor, router_id, cost, now, trusted=self._is_end(node))
         if self._hello_at == inf:
             self._hello_at = now + self.timers.hello_interval
         if self._advertised_at == -inf:
             self._advertised_at = now
         self._greet(known, now)
         self.owner.log("info", "neighbor_up", router=router_id, connection=neighbor, cost=cost)
-        self._peers_changed(now, now + self.timers.join_gather)
+        if known.established:
+            self._peers_changed(now, now + self.timers.join_gather)
+        else:
+            self._introduce_at = min(self._introduce_at, now + self.timers.join_gather)
         self._plan()
 
     def neighbor_down(self, neighbor: int, now: float) -> None:
@@ -336,6 +340,8 @@ class LinkStateEngine:
                 self._greet(neighbor, now)
         if self._originate_at <= now:
             self._originate(now)
+        if self._introduce_at <= now:
+            self._introduce()
         if self._compute_at <= now:
             self._compute(now)
         if self._ask_at <= now:
@@ -372,6 +378,8 @@ class LinkStateEngine:
             at = self._hello_at
         if self._originate_at < at:
             at = self._originate_at
+        if self._introduce_at < at:
+            at = self._introduce_at
         if self._compute_at < at:
             at = self._compute_at
         if self._ask_at < at:
@@ -421,8 +429,10 @@ class LinkStateEngine:
         self._heard_instance(node, hello.instance, True, now)
         node.protocol_version = hello.protocol_version
         lists_us = self.id in hello.seen
+        silent = neighbor.silent
         if self.neighbors.hello(neighbor, lists_us, now):
-            self.owner.log("info", "neighbor_back", router=hello.id, connection=number)
+            if silent:
+                self.owner.log("info", "neighbor_back", router=hello.id, connection=number)
             if not node.reachable:
                 self._unsynced[number] = None
             self._peers_changed(now, now + self.timers.join_gather)
@@ -484,6 +494,37 @@ class LinkStateEngine:
             if neighbor is not None and neighbor.established and not self._is_joined(neighbor.router_id):
                 self._syncs.append(self._sync(neighbor))
         self._unsynced.clear()
+
+    def _is_end(self, node: Node | None) -> bool:
+        """Whether ways end at a new neighbour, as far as is known, and do not lead over it.
+
+        Then the link to it counts at once. Otherwise there are other ways, or were, and it counts when its HELLO lists
+        us: skrouterd finds its ways once a second, before it sends that; what came earlier it would release.
+        """
+        return node is None or (not node.reachable and all(peer == self.id for peer in node.peers))
+
+    def _introduce(self) -> None:
+        """Tell neighbours that do not count yet, and nobody else, of our links to them, for their ways."""
+        self._introduce_at = inf
+        for neighbor in self.neighbors.by_number.values():
+            if not neighbor.established and not neighbor.silent:
+                # A number of its own: what the others are told later must be news to this one, too.
+                self.link_state_sequence += 1
+                peers = {**self.neighbors.peers}
+                peers.setdefault(neighbor.router_id, neighbor.cost)
+                to = router_address(neighbor.router_id)
+                update = LinkStateUpdate(self.id, self.instance, self.link_state_sequence, peers)
+                self._send_own(neighbor, to, encode_control(update, to))
+                if self.own_addresses.sequence:
+                    advertisement = RouterAdvertisement(
+                        self.id, self.instance, self.link_state_sequence, self.own_addresses.sequence
+                    )
+                    self._send_own(neighbor, to, encode_control(advertisement, to))
+                if self._unsynced.pop(neighbor.number, True) is None:
+                    self._syncs.append(self._sync(neighbor))
+
+    def _send_own(self, neighbor: Neighbor, to: str, body: bytes) -> None:
+        self.owner.send_control(neighbor.number, ControlMessage(to, self._node_id, self._trace, body))
 
     def _link_state(self, to: str) -> bytes:
         state = LinkStateUpdate(self.id, self.instance, self.link_state_sequence, self.neighbors.peers)

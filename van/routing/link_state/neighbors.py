@@ -11,18 +11,29 @@ from math import inf
 class Neighbor:
     """One connection to another router.
 
-    It is `established` from the moment its control links are there, until no HELLO that lists us has come for the
-    max age. `heard_until` is when its last HELLO is too old to be answered for in ours.
+    It is `established` from the moment its control links are there, or a HELLO lists us, until none such has come for
+    the max age; then it is `silent`. `heard_until` is when its last HELLO is too old to be answered for in ours.
     """
 
-    __slots__ = ("cost", "deadline", "established", "greeted_at", "heard_until", "node_id", "number", "router_id")
+    __slots__ = (
+        "cost",
+        "deadline",
+        "established",
+        "greeted_at",
+        "heard_until",
+        "node_id",
+        "number",
+        "router_id",
+        "silent",
+    )
 
-    def __init__(self, number: int, router_id: str, cost: int, deadline: float) -> None:
+    def __init__(self, number: int, router_id: str, cost: int, deadline: float, established: bool) -> None:
         self.number = number
         self.router_id = router_id
         self.node_id = "0/" + router_id
         self.cost = cost
-        self.established = True
+        self.established = established
+        self.silent = False
         self.deadline = deadline
         self.heard_until = deadline
         self.greeted_at = -inf
@@ -46,12 +57,16 @@ class NeighborTable:
         self.flooded: list[Neighbor] = []
         self.next_deadline = inf
 
-    def up(self, number: int, router_id: str, cost: int, now: float) -> Neighbor:
-        """A connection's control links are there. The neighbour counts at once; a HELLO must confirm it in time."""
-        neighbor = Neighbor(number, router_id, cost if cost > 0 else 1, now + self.max_age)
+    def up(self, number: int, router_id: str, cost: int, now: float, trusted: bool = True) -> Neighbor:
+        """A connection's control links are there.
+
+        A neighbour that is trusted counts at once, and a HELLO must confirm it in time; otherwise a HELLO comes first.
+        """
+        neighbor = Neighbor(number, router_id, cost if cost > 0 else 1, now + self.max_age, trusted)
         self.by_number[number] = neighbor
-        self.next_deadline = min(self.next_deadline, neighbor.deadline)
-        self._choose()
+        if trusted:
+            self.next_deadline = min(self.next_deadline, neighbor.deadline)
+            self._choose()
         return neighbor
 
     def down(self, number: int) -> Neighbor | None:
@@ -70,6 +85,7 @@ class NeighborTable:
         if neighbor.established:
             return False
         neighbor.established = True
+        neighbor.silent = False
         self.next_deadline = min(self.next_deadline, neighbor.deadline)
         self._choose()
         return True
@@ -82,6 +98,7 @@ class NeighborTable:
             if neighbor.established:
                 if neighbor.deadline <= now:
                     neighbor.established = False
+                    neighbor.silent = True
                     late.append(neighbor)
                 elif neighbor.deadline < deadline:
                     deadline = neighbor.deadline
