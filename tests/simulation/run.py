@@ -80,9 +80,12 @@ def main() -> int:
     first = secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed
     seeds = range(first, first + arguments.seeds)
     if arguments.cold:
+        failed = False
         for seed in seeds:
-            print(cold_start(seed, arguments.routers), flush=True)
-        return 0
+            started = cold_start(seed, arguments.routers)
+            print(started, flush=True)
+            failed = failed or bool(started.failures)
+        return int(failed)
     begin = time.perf_counter()
     run = partial(
         one_seed,
