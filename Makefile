@@ -43,7 +43,7 @@ tests: $(VENV)/.installed-test
 # Drawn anew each time, and printed: what fails is repeated by the command that it prints.
 simulation: $(VENV)/.installed-test
 	$(BIN)/python -m tests.simulation.run --routers 50 --seeds 20 --jobs $(WORKERS)
-	$(BIN)/python -m tests.simulation.run --routers 300 --seeds 1 --faults 10
+	$(BIN)/python -m tests.simulation.run --routers 300 --seeds 1 --faults 10 --seconds 10
 	$(BIN)/python -m tests.simulation.run --routers 10 --seeds 2 --faults 15 --seconds 8 --traffic --jobs $(WORKERS)
 
 simulate: $(VENV)/.installed-test
