@@ -48,7 +48,7 @@ simulation: $(VENV)/.installed-test
 
 simulate: $(VENV)/.installed-test
 	$(BIN)/python -m tests.simulation.run --routers 50 --seeds 200 --jobs $(WORKERS)
-	$(BIN)/python -m tests.simulation.run --routers 1000 --seeds 5 --faults 10
+	$(BIN)/python -m tests.simulation.run --routers 1000 --seeds 5 --faults 10 --seconds 15
 	$(BIN)/python -m tests.simulation.run --routers 20 --seeds 20 --traffic --jobs $(WORKERS)
 	$(BIN)/python -m tests.simulation.run --routers 1000 --cold
 
