@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 
-from tests.adaptors.routers import RouterNode, Routers
+from tests.adaptors.routers import Line, RouterNode, RouterPeer, Routers
 from tests.management.nodes import Asker, SceneFacts
 from van.adaptors.amqp import AmqpAdaptor
+from van.amqp.types import Int
 from van.management.agent import ManagementAgent
 
 
@@ -123,3 +124,17 @@ def test_a_connection_to_a_router_has_its_role() -> None:
     assert rows["normal"]["container"] != "B"
     (metrics,) = asker(a).query("routerMetrics").rows
     assert metrics["connectionCounters"] == {"amqp": 2}
+
+
+def test_a_router_that_cannot_be_a_neighbour_is_told_of() -> None:
+    network, (a,) = line("A")
+    properties = {"product": "qpid-dispatch-router", "version": "1.19.0", "qd.annotations-version": Int(1)}
+    recorded = RouterPeer(a, **properties)
+    # Its octets are in the scene's hands; for the agent it is a connection like others.
+    peer = Line(network, recorded.adaptor, recorded.adaptor)
+    peer.cut_off = True
+    network.lines.append(peer)
+    answer = asker(a).query("connection")
+    row = next(row for row in answer.rows if row["container"] == "B")
+    assert row["operStatus"].startswith("refused: router B speaks the dialect of qpid-dispatch-router 1.19.0")
+    assert answer.rows[-1]["operStatus"] == "up"

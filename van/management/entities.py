@@ -383,7 +383,7 @@ class ConnectionEntity(EntityType[ConnectionFacts]):
         boolean("opened", lambda view, row: row.adaptor.opened, "Whether the peer's Open has come."),
         boolean("active", constant(value=True), "Always true."),
         string("adminStatus", constant("enabled"), "Always `enabled`."),
-        string("operStatus", status_of, "`up` or `closing`."),
+        string("operStatus", status_of, "`up`, `closing`, or `refused:` and why a router is no neighbour."),
         uint("uptimeSeconds", uptime_of, "Since the peer's Open."),
         uint("lastDlvSeconds", unknown, "Not measured."),
         boolean("enableProtocolTrace", constant(value=False), "Always false."),

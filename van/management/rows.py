@@ -122,10 +122,12 @@ def correlator_of(view: View, row: ConnectionFacts) -> object:
 
 
 def status_of(view: View, row: ConnectionFacts) -> str:
-    """Whether the connection is being closed."""
+    """Whether the connection is being closed, or is open and of no use to the router at its other end."""
     connection = row.adaptor.connection
-    closing = connection.close_sent or connection.receiving is Receiving.CLOSED
-    return "closing" if closing else "up"
+    if connection.close_sent or connection.receiving is Receiving.CLOSED:
+        return "closing"
+    # The columns are those of the deployed routers, so the reason has no place of its own.
+    return f"refused: {row.adaptor.refusal}" if row.adaptor.refusal else "up"
 
 
 def uptime_of(view: View, row: ConnectionFacts) -> int:
