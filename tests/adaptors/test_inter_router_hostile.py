@@ -6,10 +6,15 @@ import random
 
 import pytest
 
-from tests.adaptors.routers import Routers, bodies, recorded
+from tests.adaptors.routers import RouterPeer, Routers, bodies, neighbor_of, recorded
+from tests.amqp.peer import begin
 from van.adaptors.inter_router import InterRouterAdaptor
-from van.amqp.performatives import Attach
+from van.amqp.framing import encode_frame
+from van.amqp.performatives import Attach, Transfer
 from van.amqp.sasl import AnonymousClient, SaslClient, SaslServer, anonymous
+from van.routing.dialect.annotations import encode_annotations
+from van.routing.dialect.control import HELLO_ADDRESS, encode_control
+from van.routing.link_state.messages import Hello
 
 FIRST = 4  # Headers, SASL and Open stay as they are.
 CONNECTING = ["cap-x.0.c2s.bin", "cap-x.1.c2s.bin", "cap-x.2.c2s.bin"]
@@ -67,3 +72,17 @@ def test_spoiled_streams_of_routers(batch: int) -> None:
         adaptor.connection_lost(network.now)
         assert not adaptor.links, seed
         assert not node.router.neighbors, seed
+
+
+def test_control_messages_that_are_not_settled_are_not_kept() -> None:
+    peer = RouterPeer(Routers().router("A"))
+    peer.send(begin())
+    peer.pair(0, "qd.router")
+    hello = encode_annotations(0, None, "0/B", ("0/B",)) + encode_control(Hello("B", 1, ("A",)), HELLO_ADDRESS)
+    for number in range(20):
+        transfer = Transfer(handle=1, delivery_id=number, delivery_tag=b"%d" % number, message_format=0, settled=False)
+        peer.send_octets(encode_frame(0, transfer.encode() + (hello if number % 2 else b"junk")))
+    neighbor = neighbor_of(peer.adaptor)
+    assert neighbor.up
+    assert neighbor.control_in is not None
+    assert not neighbor.control_in.link.session.unsettled_in

@@ -155,6 +155,7 @@ class ControlReceiver(DeliverySink):
             delivery.holder.held -= sum(len(chunk) for chunk in chunks)
             delivery.chunks = None
             self.router.log("warning", "control message dropped, it is too large", peer=self.neighbor.router_id)
+            self._swallow(delivery)
         elif not delivery.more:
             delivery.payload = b"".join(chunks)
             delivery.chunks = None
@@ -209,6 +210,7 @@ class ControlReceiver(DeliverySink):
             router.log(
                 "warning", "control message dropped", peer=self.neighbor.router_id, reason=error.description
             )
+            self._swallow(delivery)
             return
         finally:
             delivery.payload = b""
@@ -219,10 +221,17 @@ class ControlReceiver(DeliverySink):
             delivery.origin = self
             router.forward_routed(delivery)
             return
+        self._swallow(delivery)
         engine = router.engine
         if engine is not None:
             ingress = annotations.ingress
             engine.receive(self.neighbor.number, ControlMessage(to, ingress, annotations.trace, body), router.now)
+
+
+    def _swallow(self, delivery: Delivery) -> None:
+        """Nobody will settle it: it is not kept for that."""
+        if not delivery.settled:
+            self.link.session.forget_incoming(delivery)
 
 
 def is_control_address(to: str) -> bool:
