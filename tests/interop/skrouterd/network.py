@@ -6,6 +6,7 @@ routers on the ports they had, and asking them what they see. The scenes are in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.interop.harness import HERE as INTEROP
-from tests.interop.harness import PROJECT, SYSTEM_PYTHON, Program, free_port
+from tests.interop.harness import PROJECT, SYSTEM_PYTHON, Program
 
 HOW_TO_GIVE_IT = (
     "no skrouterd: set VAN_SKROUTERD=/path/to/skrouterd (skupper-router 3.x); skstat is taken from beside it, "
@@ -29,6 +30,8 @@ HOW_TO_GIVE_IT = (
 
 DISTRIBUTIONS = {"closest": "closest", "balanced": "balanced", "multicast": "multicast"}
 """Addresses under a prefix are distributed as it says, on routers of both kinds."""
+
+ROLES = ("normal", "inter-router", "edge")
 
 PATIENCE = 60.0
 """Seconds in which any network must have found itself: skrouterd needs ten for a ring."""
@@ -61,6 +64,13 @@ def find_skrouterd() -> Skrouterd:
     if not router.exists() or skstat is None:
         pytest.fail(f"{router} or its skstat ({', '.join(map(str, candidates))}) is not there", pytrace=False)
     return Skrouterd(router, skstat)
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports that nobody has now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Connection:
@@ -241,9 +251,8 @@ class Network:
         self.name = name
         self.plan = plan
         self.ends = plan.ends
-        ports = {
-            name: {"normal": free_port(), "inter-router": free_port(), "edge": free_port()} for name in plan.routers
-        }
+        free = free_ports(len(plan.routers) * len(ROLES))
+        ports = {name: {role: free.pop() for role in ROLES} for name in plan.routers}
         self.routers: dict[str, NetworkRouter] = {
             name: VanRouter(name, plan, ports, folder)
             if kind.startswith("van")
