@@ -15,7 +15,7 @@ import time
 from math import inf
 
 from measure import percentile
-from wire import Batches, Counter, Peer, body_start, dial, hang_up, message
+from wire import CREDIT, Batches, Counter, Peer, body_start, dial, hang_up, message
 
 # One write of a sender.
 WRITE_SIZE = 65536
@@ -153,9 +153,12 @@ class Conversation:
 
     def __init__(self, name: str, port: int, source: str, target: str, size: int) -> None:
         self.peer = Peer(name)
-        incoming = self.peer.receiver(source)
+        # Nothing may come before the counter is there to take it.
+        incoming = self.peer.receiver(source, credit=0)
         outgoing = self.peer.sender(target)
         self.connected = dial(self.peer, port)
+        incoming.grant(CREDIT)
+        self.connected.sendall(self.peer.take())
         self.counter = Counter(incoming, size)
         # Credit and window are those of the outgoing link from here on.
         self.counter.credit = outgoing.link_credit
