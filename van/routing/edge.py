@@ -26,6 +26,7 @@ from van.routing.neighbor import MAX_IDLE_STREAMS, MAX_STREAMS
 from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, MAX_REMEMBERED_SECTION, Router
 from van.routing.router_link import (
     MAX_PRESETTLED,
+    LinkOfMany,
     Retrier,
     RouterIncomingLink,
     SettledInside,
@@ -430,26 +431,17 @@ class EdgeOutgoingLink(OutgoingLink):
         address.forward(address, delivery)
 
 
-class EdgeStreamLink(OutgoingLink):
+class EdgeStreamLink(LinkOfMany):
     """An anonymous link to the peer, for one streaming delivery at a time."""
-
-    between_routers: ClassVar[bool] = True
 
     __slots__ = ("peer",)
 
     def __init__(self, link: SenderLink, address: Address, capacity: int, peer: EdgePeer) -> None:
         super().__init__(link, address, capacity)
         self.peer = peer
-        self.presettles = False
-        self.urgent = False
         peer.stream_links.append(self)
         link.source = self
         peer.router.stream_opened()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits for it or is being written."""
-        return not self.streaming and not self.undelivered and self.link.current is None
 
     def take(self, delivery: Delivery, via: EdgeOutgoingLink) -> None:
         """Take a streaming delivery from the link that it would have gone by, and that goes on counting it."""
@@ -460,33 +452,11 @@ class EdgeStreamLink(OutgoingLink):
         self.undelivered.append(delivery)
         self.link.ready()
 
-    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
-        if not settled:
-            self._stated(delivery, state)
-            return
-        self.dropped(delivery)
-        if state is not ACCEPTED:
-            state = self._settled_state(delivery, state)
-        if delivery.chunks is not None:
-            self._settled_early(delivery)
-        origin = delivery.origin
-        if origin is not None:
-            origin.outcome(delivery, state, True)
-
-    def left(self, delivery: Delivery) -> None:
-        self.dropped(delivery)
-        origin = delivery.origin
-        if origin is not None:
-            origin.left(delivery)
-
     def dropped(self, delivery: Delivery) -> None:
-        self.outstanding -= 1
-        via = delivery.via
-        if via is not None:
-            delivery.via = None
-            via.outstanding -= 1
-            if via.waits_for_end:
-                via.ended()
+        via: EdgeOutgoingLink | None = delivery.via
+        super().dropped(delivery)
+        if via is not None and via.waits_for_end:
+            via.ended()
 
     def lost(self) -> None:
         if self in self.peer.stream_links:

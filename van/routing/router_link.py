@@ -183,16 +183,18 @@ class RouterIncomingLink(IncomingLink):
                 link.give_up(waiting.popleft(), RELEASED)
 
 
-class RouterOutgoingLink(OutgoingLink):
-    """A link to a neighbour: for the deliveries of one priority, or for one streaming delivery at a time."""
+class LinkOfMany(OutgoingLink):
+    """A link to another router that takes deliveries of many addresses; `delivery.via` is what counts them by address.
+
+    Nothing waits in the order of priorities, and the receiver's wish for settled deliveries means nothing here.
+    """
 
     between_routers: ClassVar[bool] = True
 
-    __slots__ = ("neighbor",)
+    __slots__ = ()
 
-    def __init__(self, link: SenderLink, address: Address, capacity: int, neighbor: Neighbor) -> None:
+    def __init__(self, link: SenderLink, address: Address, capacity: int) -> None:
         super().__init__(link, address, capacity)
-        self.neighbor = neighbor
         self.presettles = False
         self.urgent = False
 
@@ -226,6 +228,16 @@ class RouterOutgoingLink(OutgoingLink):
         if via is not None:
             via.outstanding -= 1
             delivery.via = None
+
+
+class RouterOutgoingLink(LinkOfMany):
+    """A link to a neighbour: for the deliveries of one priority, or for one streaming delivery at a time."""
+
+    __slots__ = ("neighbor",)
+
+    def __init__(self, link: SenderLink, address: Address, capacity: int, neighbor: Neighbor) -> None:
+        super().__init__(link, address, capacity)
+        self.neighbor = neighbor
 
     def lost(self) -> None:
         """The link is gone: what was not sent takes another way, the rest is in doubt."""
