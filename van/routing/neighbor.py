@@ -149,19 +149,19 @@ class ControlReceiver(DeliverySink):
 
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         chunks = delivery.chunks
-        if chunks is None:
-            return
-        if self.link.current_size > MAX_CONTROL_MESSAGE:
+        if chunks is not None and self.link.current_size > MAX_CONTROL_MESSAGE:
             delivery.holder.held -= sum(len(chunk) for chunk in chunks)
-            delivery.chunks = None
+            delivery.chunks = chunks = None
             self.router.log("warning", "control message dropped, it is too large", peer=self.neighbor.router_id)
             self._swallow(delivery)
-        elif not delivery.more:
+        if delivery.more:
+            return
+        if chunks is None:
+            self.credit(1)
+        else:
             delivery.payload = b"".join(chunks)
             delivery.chunks = None
             self._take(delivery)
-        if not delivery.more and delivery.chunks is None and not delivery.payload:
-            self.credit(1)
 
     def abort(self, delivery: Delivery) -> None:
         chunks = delivery.chunks
@@ -227,7 +227,6 @@ class ControlReceiver(DeliverySink):
             ingress = annotations.ingress
             engine.receive(self.neighbor.number, ControlMessage(to, ingress, annotations.trace, body), router.now)
 
-
     def _swallow(self, delivery: Delivery) -> None:
         """Nobody will settle it: it is not kept for that."""
         if not delivery.settled:
@@ -254,6 +253,7 @@ class ControlSender(DeliverySource):
     def send(self, message: ControlMessage) -> None:
         """Send a control message, pre-settled, with the trace as it stands."""
         if len(self.undelivered) >= MAX_CONTROL_BACKLOG:
+            self.router.own_octets.held -= sum(len(waiting.payload) for waiting in self.undelivered)
             self.undelivered.clear()
             peer = self.neighbor.router_id
             self.router.log("warning", "control messages dropped, the neighbour takes none", peer=peer)
