@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 
 from tests.routing.link_state.network import Net, Station
-from van.routing.dialect.control import decode_control
+from tests.routing.link_state.test_flooding import from_neighbor, message
+from van.routing.dialect.control import ALL_ROUTERS, decode_control
+from van.routing.link_state.engine import SYNC_SLICE
 from van.routing.link_state.messages import LinkStateUpdate, RouterAdvertisement
 
 
@@ -154,3 +156,46 @@ def test_an_idle_router_says_hello_and_little_else() -> None:
     net.run(30)
     # Two HELLO a second; each of ten advertisements goes over about two of its links.
     assert all(len(station.sent) - count <= 60 + 25 for station, count in zip(stations, before, strict=True))
+
+
+def with_many_behind(count: int) -> tuple[Net, Station]:
+    """A router at A that tells of `count` others behind it; they are nothing but what it says."""
+    net = Net()
+    a, b = net.line("A", "B")
+    net.run(1)
+    b.paused = True
+    ghosts = [f"ghost{number}" for number in range(count)]
+    peers = {"A": 1, **dict.fromkeys(ghosts, 1)}
+    updates = [LinkStateUpdate("B", 1, 100, peers), *(LinkStateUpdate(ghost, 1, 1, {"B": 1}) for ghost in ghosts)]
+    for update in updates:
+        a.engine.receive(from_neighbor(a, "B"), message(update, ALL_ROUTERS, f"0/{update.id}", "0/B"), net.now)
+    net.run(0.5)
+    assert len(a.reachable()) == count + 1
+    return net, a
+
+
+def test_a_new_neighbor_is_told_of_many_routers_in_slices() -> None:
+    net, a = with_many_behind(3 * SYNC_SLICE)
+    z = net.add("Z")
+    net.join(a, z)
+    net.run(0.5)
+    assert {"A", *z.reachable()} == {"A", *a.reachable()} - {"Z"}
+    assert len(z.reachable()) == 3 * SYNC_SLICE + 2
+
+
+def test_a_neighbor_that_is_lost_meanwhile_is_told_no_more() -> None:
+    net, a = with_many_behind(3 * SYNC_SLICE)
+
+    def told() -> int:
+        return [number for _, number, _ in a.sent].count(99)
+
+    a.engine.neighbor_up(99, "Z", 1, net.now)
+    while told() < SYNC_SLICE // 2:
+        net.now = max(net.now, a.engine.next_deadline())
+        a.engine.handle_deadline(net.now)
+    before = told()
+    assert before < 2 * SYNC_SLICE
+    a.engine.neighbor_down(99, net.now)
+    net.run(1)
+    assert told() == before
+    assert "Z" not in a.reachable()

@@ -176,3 +176,24 @@ def test_hello_from_a_connection_that_is_not_ready_yet_is_left_alone() -> None:
     a.engine.receive(7, hello("B", ("A",)), net.now)
     net.run(1)
     assert (a.sent, a.reachable()) == ([], [])
+
+
+def test_a_connection_that_is_lost_twice_is_lost_once() -> None:
+    net, a = alone()
+    a.engine.neighbor_up(7, "B", 1, 0.0)
+    net.run(0.5)
+    for _ in range(2):
+        a.engine.neighbor_down(7, net.now)
+    assert a.events("info").count("neighbor_down") == 1
+    assert a.reachable() == []
+
+
+def test_our_own_hello_that_comes_back_is_no_other_router_with_our_name() -> None:
+    net, a = alone()
+    a.engine.neighbor_up(7, "B", 1, 0.0)
+    a.engine.receive(7, a.sent[0][2], net.now)
+    a.engine.receive(7, hello("A", ("A",), instance=1), net.now)
+    net.run(1)
+    assert a.events("critical") == []
+    assert a.reachable() == ["B"]
+    assert "A" not in a.engine.nodes

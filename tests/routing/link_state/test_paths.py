@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.routing.link_state.network import Net
-from van.routing.link_state.spf import Graph, Topology, Tree, behind, next_hops, radius, shortest_paths
+from tests.routing.link_state.network import Net, Station
+from tests.routing.link_state.test_flooding import message
+from van.routing.dialect.control import ALL_ROUTERS
+from van.routing.link_state.engine import LinkStateEngine
+from van.routing.link_state.messages import LinkStateUpdate
+from van.routing.link_state.spf import Graph, Topology, Tree, TreeCache, behind, next_hops, radius, shortest_paths
 
 
 def random_graph(seed: int, routers: int = 24, most: int = 3) -> Graph:
@@ -191,3 +195,25 @@ def test_the_version_changes_with_the_paths_only() -> None:
     net.cut(next(iter(stations[0].wires.values())))
     net.run(0.2)
     assert all(station.engine.version > version for station, version in zip(stations, versions, strict=True))
+
+
+def test_a_link_that_only_one_end_counts_is_not_in_the_trees_that_others_share() -> None:
+    """B does not list A yet: A counts the link, C does not. Each finds what it would find without the other."""
+
+    def found(trees: TreeCache | None) -> list[list[str]]:
+        net = Net()
+        views = []
+        for own, neighbor in (("A", "B"), ("C", "B")):
+            engine = LinkStateEngine(own, Station(net, own), instance=1, trees=trees)
+            engine.neighbor_up(7, neighbor, 1, 0.0)
+            for router_id, peers in (("A", {"B": 1}), ("B", {"C": 1}), ("C", {"B": 1})):
+                if router_id != own:
+                    update = LinkStateUpdate(router_id, 1, 1, peers)
+                    engine.receive(7, message(update, ALL_ROUTERS, f"0/{router_id}", "0/B"), 0.1)
+            engine.handle_deadline(0.5)
+            views.append(engine)
+        return [engine.valid_origins(destination) for engine in views for destination in "ABC"]
+
+    alone = found(None)
+    assert found(TreeCache()) == alone
+    assert alone[1:3] == [["A"], ["A"]]

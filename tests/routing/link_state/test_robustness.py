@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.routing.link_state.network import Net, Station
 from tests.routing.link_state.test_control_lenient import messages
 from tests.routing.link_state.test_control_recorded import RECORDED
-from tests.routing.link_state.test_flooding import from_neighbor, message
+from tests.routing.link_state.test_flooding import from_neighbor, message, sent_to
+from tests.routing.link_state.test_mobile import addresses as mobile_addresses
+from tests.routing.link_state.test_neighbors import hello
 from van.routing.dialect.control import (
     ALL_MOBILE,
     ALL_ROUTERS,
@@ -18,7 +21,15 @@ from van.routing.dialect.control import (
     router_mobile_address,
 )
 from van.routing.link_state import database, engine
-from van.routing.link_state.messages import Control, ControlMessage, LinkStateUpdate, RouterAdvertisement
+from van.routing.link_state.messages import (
+    Control,
+    ControlMessage,
+    LinkStateUpdate,
+    MobileAddressRequest,
+    MobileAddressUpdate,
+    RouterAdvertisement,
+)
+from van.routing.link_state.mobile import SLICE
 
 addresses = st.sampled_from(
     [
@@ -130,3 +141,108 @@ def test_the_table_of_floods_is_bounded() -> None:
         a.engine.receive(number, message(advertisement, ALL_ROUTERS, "0/Z", "0/B"), net.now)
     assert len(a.engine._floods) <= engine.MAX_REMEMBERED_FLOODS
     assert len(a.engine._targets) <= engine.MAX_TARGETS
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        LinkStateUpdate("Z", 1, 1, {"B": 1}),
+        RouterAdvertisement("Z", 1, 1, 0),
+        MobileAddressUpdate("Z", 1, add=mobile_addresses(["Mone"]), delete=[]),
+    ],
+    ids=lambda control: type(control).__name__,
+)
+def test_nothing_is_taken_of_a_router_beyond_the_limit(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, a = settled()
+    monkeypatch.setattr(database, "MAX_NODES", len(a.engine.nodes))
+    for trace in ("0/B", "0/X"):
+        a.engine.receive(from_neighbor(a, "B"), message(control, router_address("A"), "0/Z", trace), net.now)
+    assert a.events("error") == ["too_many_routers"]
+    net.run(1)
+    assert sorted(a.engine.nodes) == a.reachable() == ["B", "C"]
+    assert a.keys_of("Z") == []
+
+
+def test_a_neighbor_beyond_the_limit_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, a = settled()
+    monkeypatch.setattr(database, "MAX_NODES", len(a.engine.nodes))
+    a.engine.neighbor_up(99, "Z", 1, net.now)
+    a.engine.receive(99, hello("Z", ("A",)), net.now)
+    net.run(1)
+    assert a.events("error") == ["too_many_routers"]
+    assert a.reachable() == ["B", "C"]
+    assert a.engine.connection_of("Z") is None
+
+
+def test_what_comes_from_another_area_is_ignored_and_told_once() -> None:
+    net, a = settled()
+    update = LinkStateUpdate("Z", 1, 1, {"B": 1})
+    update.area = "1"
+    for _ in range(3):
+        a.engine.receive(from_neighbor(a, "B"), message(update, ALL_ROUTERS), net.now)
+    assert a.events("warning") == ["other_area"]
+    assert "Z" not in a.engine.nodes
+
+
+def test_the_table_of_targets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, a = settled()
+    monkeypatch.setattr(engine, "MAX_TARGETS", 8)
+    number = from_neighbor(a, "B")
+    a.sent.clear()
+    advertisement = RouterAdvertisement("B", 1, 1, 0)
+    for name in ["C", *(f"Z{index}" for index in range(20)), "C"]:
+        a.engine.receive(number, message(advertisement, router_address(name)), net.now)
+        assert len(a.engine._targets) <= 8
+    assert sent_to(a) == [("C", router_address("C"), ("0/B", "0/A"))] * 2
+
+
+def test_a_very_long_target_is_understood_and_not_remembered() -> None:
+    net, a = settled()
+    before = dict(a.engine._targets)
+    to = router_address("Z" * 600)
+    a.engine.receive(from_neighbor(a, "B"), message(RouterAdvertisement("B", 1, 1, 0), to), net.now)
+    assert a.events("debug")[-1] == "control_message_without_way"
+    assert a.engine._targets == before
+
+
+def test_changes_of_addresses_that_come_faster_than_they_are_taken_are_asked_for_later() -> None:
+    net, a = settled()
+    net.stations["B"].paused = True  # the scene speaks for it
+    net.run(0.1)
+    number = from_neighbor(a, "B")
+    limit = engine.MAX_TASKS
+    keys = [f"M{index}" for index in range(3 * SLICE)]
+    for sequence in range(1, limit + 6):
+        add = mobile_addresses(keys if sequence == 1 else [f"Mlate{sequence}"])
+        update = MobileAddressUpdate("B", sequence, add=add, delete=[])
+        a.engine.receive(number, message(update, ALL_MOBILE), net.now)
+    assert a.events("warning") == ["addresses_too_fast"] * 5
+    net.run(1)
+    assert a.keys_of("B") == sorted([*keys, *(f"Mlate{sequence}" for sequence in range(2, limit + 1))])
+    asked = net.now
+    advertisement = RouterAdvertisement("B", 1, a.engine.nodes["B"].link_state_sequence, limit + 5)
+    a.engine.receive(number, message(advertisement, ALL_ROUTERS), net.now)
+    net.run(0.5)
+    assert a.messages(MobileAddressRequest, since=asked)
+
+
+def test_changes_of_addresses_wait_behind_a_new_life_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, a = settled()
+    net.stations["B"].paused = True  # the scene speaks for it
+    net.run(0.1)
+    monkeypatch.setattr(engine, "MAX_HELD", 3)
+    number = from_neighbor(a, "B")
+    a.engine.receive(number, hello("B", ("A",), instance=2), net.now)
+    a.sent.clear()
+    for sequence in range(1, 6):
+        update = MobileAddressUpdate("B", sequence, add=mobile_addresses([f"M{sequence}"]), delete=[])
+        a.engine.receive(number, message(update, ALL_MOBILE), net.now)
+
+    def passed_on() -> int:
+        return [to for _, to, _ in sent_to(a)].count(ALL_MOBILE)
+
+    assert passed_on() == 0
+    net.run(engine.NEW_LIFE_SETTLES + 0.01)
+    assert passed_on() == 3
+    # What was not passed on was taken.
+    assert a.keys_of("B") == [f"M{sequence}" for sequence in range(1, 6)]

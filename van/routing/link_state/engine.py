@@ -419,9 +419,7 @@ class LinkStateEngine:
             cost = neighbor.cost
             self.neighbor_down(number, now)
             self.neighbor_up(number, hello.id, cost, now)
-            neighbor = self.neighbors.by_number.get(number)
-            if neighbor is None:
-                return
+            neighbor = self.neighbors.by_number[number]
         node = self.database.find_or_add(hello.id, now)
         if node is None:
             self._tell_once("error", "too_many_routers", hello.id)
