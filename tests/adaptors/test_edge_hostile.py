@@ -21,10 +21,13 @@ from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
 from van.amqp.types import Symbol
+from van.routing import edge as edge_module
 from van.routing.address import AddressConfig, Distribution
 from van.routing.dialect.annotations import encode_annotations
 from van.routing.edge import ADDRESS_TRACKING, MAX_SERVICE_MESSAGE, MESH_DISCOVERY, tracking_message
 from van.routing.edge_router import mesh_message
+from van.routing.router import MAX_REMEMBERED_SECTION
+from van.routing.router_link import MAX_PRESETTLED
 
 MESH = "M" * 15
 
@@ -321,6 +324,161 @@ def test_who_is_busy_with_a_stream_comes_last(address: str) -> None:
     assert len(receiver.bodies) == 2
 
 
+def test_annotations_are_remembered_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("orders", credit=100)
+    sender = BareEdge(a, "E").sender("orders")
+    (peer,) = a.router.edge_peers.values()
+    monkeypatch.setattr(edge_module, "MAX_ANNOTATIONS", 4)
+    for number in range(10):
+        sender.send(section(f"orders.{number}") + message(str(number)))
+        a.run()
+        assert 1 <= len(peer.annotations) <= 4
+    assert receiver.bodies == [message(str(number)) for number in range(10)]
+
+
+def test_very_long_annotations_are_understood_and_not_remembered() -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("orders", credit=10)
+    sender = BareEdge(a, "E").sender("orders")
+    (peer,) = a.router.edge_peers.values()
+    long = encode_annotations(0, "orders", "0/Z", tuple(f"0/R{number}" for number in range(1000)))
+    assert len(long) > MAX_REMEMBERED_SECTION
+    sent = sender.send(long + message("one"))
+    a.run()
+    assert sent.states == [ACCEPTED]
+    assert receiver.bodies == [message("one")]
+    assert long not in peer.annotations
+
+
+def test_what_is_remembered_holds_while_an_edge_says_the_same_mesh() -> None:
+    _, (a,) = interiors("A")
+    a.client().receiver("orders", credit=10)
+    bare = BareEdge(a, "E")
+    mesh, sender = bare.sender(MESH_DISCOVERY), bare.sender("orders")
+    (peer,) = a.router.edge_peers.values()
+    for said, kept in ((MESH, False), (MESH, True), ("N" * 15, False)):
+        sender.send(section() + message("one"))
+        a.run()
+        assert peer.annotations
+        mesh.send(mesh_message(said), settled=True)
+        a.run()
+        assert peer.mesh == said
+        assert bool(peer.annotations) is kept
+        assert mesh.credit == 3
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_stream_that_begins_small(settled: bool) -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("big", credit=10)
+    sender = BareEdge(a, "E").sender("big")
+    stream = sender.begin(section() + b"x" * 1000, settled=settled)
+    a.run()
+    assert receiver.deliveries == []
+    stream.more(b"y" * 300_000)
+    a.run()
+    assert receiver.deliveries[0].incomplete
+    stream.end(b"z")
+    a.run()
+    assert receiver.bodies == [b"x" * 1000 + b"y" * 300_000 + b"z"]
+    assert sender.credit > 250 - 250 // 4
+    assert a.router.budget.held() == 0
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_stream_whose_annotations_are_none_is_refused_before_its_end(settled: bool) -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("big", credit=10)
+    sender = BareEdge(a, "E").sender("big")
+    stream = sender.begin(b"\x00\x80SKPR--RA\x40" + b"x" * 300_000, settled=settled)
+    a.run()
+    assert settled or isinstance(stream.state, Rejected)
+    stream.end(b"x" * 100_000)
+    good = sender.send(message("good"))
+    a.run()
+    assert receiver.bodies == [message("good")]
+    assert good.states == [ACCEPTED]
+    assert a.router.budget.held() == 0
+
+
+def test_of_presettled_deliveries_that_wait_too_many_the_oldest_are_dropped() -> None:
+    _, (a,) = interiors("A")
+    receiver = a.client().receiver("orders")
+    sender = BareEdge(a, "E").sender(None)
+    for number in range(MAX_PRESETTLED + 10):
+        sender.send(section("orders") + message(str(number)), settled=True)
+    a.run()
+    assert a.router.dropped_presettled == 10
+    receiver.credit(MAX_PRESETTLED + 10)
+    a.run()
+    assert receiver.bodies == [message(str(number)) for number in range(10, MAX_PRESETTLED + 10)]
+    assert a.router.budget.held() == 0
+
+
+def test_links_of_edges_have_the_priority_of_their_address() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    for node in (a, e):
+        node.router.patterns.add(AddressConfig("fast/#", Distribution.BALANCED, 9))
+    BareEdge(a, "bare").receiver("fast/x")
+    assert [link.link.priority for link in a.router.addresses["Mfast/x"].outgoing] == [9]
+    uplink(network, e, a)
+    e.client().sender("fast/x")
+    sender = e.edge.proxies[e.router.addresses["Mfast/x"]].sender
+    assert sender is not None
+    assert sender.link.priority == 9
+
+
+def test_the_routers_own_nodes_are_not_tracked() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    tracking = peer.receiver(ADDRESS_TRACKING, credit=5)
+    peer.sender("$other")
+    a.client().receiver("$other", credit=5)
+    assert tracking.bodies == []
+    assert a.router.addresses["M$other"].edges is None
+
+
+def test_tracking_that_ends_with_words_unsettled_can_begin_again() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    tracking = peer.receiver(ADDRESS_TRACKING, credit=5, auto=False)
+    peer.sender("orders")
+    a.client().receiver("orders")
+    assert len(tracking.deliveries) == 1
+    begun = peer.adaptor.connection.begun_sessions()
+    assert any(session.unsettled_out for session in begun)
+    tracking.detach()
+    a.run()
+    assert not any(session.unsettled_out for session in begun)
+    assert a.router.budget.held() == 0
+    again = peer.receiver(ADDRESS_TRACKING, credit=5)
+    assert [body.endswith(tracking_message("Morders", True)) for body in again.bodies] == [True]
+
+
+def test_of_two_tracking_links_the_second_counts() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    first = peer.receiver(ADDRESS_TRACKING, credit=5)
+    second = peer.receiver(ADDRESS_TRACKING, credit=5)
+    peer.sender("orders")
+    first.detach()
+    a.run()
+    a.client().receiver("orders")
+    assert (len(first.bodies), len(second.bodies)) == (0, 1)
+
+
+def test_tracking_that_is_settled_by_the_sender_after_the_edge() -> None:
+    _, (a,) = interiors("A")
+    peer = BareEdge(a, "E")
+    tracking = peer.receiver(ADDRESS_TRACKING, credit=5, second=True)
+    peer.sender("orders")
+    a.client().receiver("orders")
+    assert [got.settled_by_sender for got in tracking.deliveries] == [True]
+    assert not any(session.unsettled_out for session in peer.adaptor.connection.begun_sessions())
+
+
 # -- at the edge router ------------------------------------------------------------------------------------------------
 
 
@@ -443,4 +601,44 @@ def test_a_stream_given_up_behind_a_sender_that_has_gone_frees_the_link() -> Non
     a.run()
     assert a.receivers["orders"].deliveries[0].aborted
     assert not e.edge.proxies
+    assert e.router.budget.held() == 0
+
+
+def test_tracking_that_says_the_same_twice_changes_nothing() -> None:
+    e, a = single()
+    sender = e.client().sender("orders")
+    for _ in range(2):
+        a.senders[ADDRESS_TRACKING].send(tracking_message("Morders", True))
+        a.run()
+    address = e.router.addresses["Morders"]
+    assert address.outgoing == [e.edge.proxies[address].sender]
+    assert sender.credit == 250
+    sent = sender.send(message("one"))
+    a.run()
+    assert sent.states == [ACCEPTED]
+    assert len(a.receivers["orders"].deliveries) == 1
+
+
+def test_senders_beyond_the_links_that_the_listener_allows_have_no_credit() -> None:
+    network, (a,) = interiors("A")
+    e = edge(network, "E")
+    network.wire(e.dial(), listen(a, ConnectionSettings(idle_timeout=0.0, max_links=4)))
+    receivers = [a.client().receiver(f"orders.{number}", credit=10) for number in range(8)]
+    senders = [e.client().sender(f"orders.{number}") for number in range(8)]
+    assert e.lines("no link for an address")
+    allowed = [sender for sender in senders if sender.credit]
+    assert 0 < len(allowed) < 8
+    for sender in allowed:
+        sender.send(message("one"))
+    network.run()
+    assert [len(receiver.bodies) for receiver in receivers] == [int(sender in allowed) for sender in senders]
+
+
+def test_a_delivery_without_an_address_is_not_sent_up() -> None:
+    e, a = single()
+    sent = e.client().sender(None).send(message("one"))
+    a.run()
+    assert sent.settled
+    assert isinstance(sent.state, Rejected)
+    assert a.receivers[""].deliveries == []
     assert e.router.budget.held() == 0

@@ -12,6 +12,7 @@ from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
+from van.routing import edge as edge_module
 from van.routing.neighbor import MAX_IDLE_STREAMS
 
 
@@ -530,3 +531,76 @@ def test_an_edge_that_ends_opens_no_other_uplink() -> None:
     assert links(second) == []
     assert e.edge.active is None
     assert a.router.edge_peers == b.router.edge_peers == {}
+
+
+def test_streams_share_a_link_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, a, e, _ = single()
+    monkeypatch.setattr(edge_module, "MAX_STREAMS", 1)
+    receivers = [a.client().receiver("big", credit=10) for _ in range(2)]
+    client = e.client()
+    streams = [
+        client.sender("big", session=client.new_session()).begin(text * 270_000) for text in (b"x", b"y")
+    ]
+    network.run()
+    (peer,) = e.router.edge_peers.values()
+    assert len(peer.stream_links) == 1
+    for stream in streams:
+        stream.end()
+        network.run()
+    assert sorted(body for receiver in receivers for body in receiver.bodies) == [b"x" * 270_000, b"y" * 270_000]
+    assert [stream.states for stream in streams] == [[ACCEPTED]] * 2
+
+
+def test_senders_keep_their_receiver_when_the_new_uplink_knew_it() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    receiver = b.client().receiver("orders", credit=10)
+    sender = e.client().sender("orders")
+    network.advance(1.5)
+    first.cut()
+    # The time in which the receiver was taken for granted passes.
+    network.advance(3.0)
+    proxies = e.edge.proxies[e.router.addresses["Morders"]]
+    assert proxies.bound is proxies.sender
+    sent = sender.send(message("one"))
+    network.run()
+    assert sent.states == [ACCEPTED]
+    assert receiver.bodies == [message("one")]
+
+
+def test_an_anonymous_multicast_goes_up_once_when_a_sender_of_its_address_has_a_link() -> None:
+    network, a, e, _ = single()
+    here, there = e.client().receiver("mc/news", credit=10), a.client().receiver("mc/news", credit=10)
+    e.client().sender("mc/news")
+    address = e.router.addresses["Mmc/news"]
+    assert e.edge.proxies[address].bound is not None
+    sent = e.client().sender(None).send(message("one", to="mc/news"))
+    network.run()
+    assert here.bodies == there.bodies == [message("one", to="mc/news")]
+    assert sent.states == [ACCEPTED]
+
+
+def test_presettled_deliveries_that_wait_for_an_uplink_take_the_next() -> None:
+    network, (a, b) = interiors("A", "B")
+    e = edge(network, "E")
+    first = uplink(network, e, a)
+    uplink(network, e, b)
+    receiver = b.client().receiver("orders", credit=1000)
+    network.advance(1.5)
+    anonymous = e.client().sender(None)
+    first.cut_off = True
+    for number in range(250):
+        anonymous.send(message(f"{number}" + "x" * 20_000, to="orders"), settled=True)
+    network.run()
+    assert e.edge.active is not None
+    assert e.edge.active.sender is not None
+    waiting = len(e.edge.active.sender.undelivered)
+    first.cut_off = False
+    first.cut()
+    network.advance(1.0)
+    assert waiting > 0
+    assert len(receiver.bodies) >= waiting
+    assert len(set(receiver.bodies)) == len(receiver.bodies)
+    assert e.router.budget.held() == 0
