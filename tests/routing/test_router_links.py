@@ -291,3 +291,49 @@ class TestResentOnOneRouter:
         network.run()
         assert sent.states == [RELEASED]
         assert sender.credit == 0
+
+    def test_what_cannot_be_resent_goes_once(self) -> None:
+        network = Network()
+        receiver = network.client().receiver("q", credit=10)
+        sender = network.client().sender(None, target=Target(address="q", capabilities=RESEND))
+        sender.send(b"settled", settled=True)
+        stream = sender.begin(b"x" * 300_000)
+        network.run()
+        stream.end(b"y")
+        network.run()
+        assert receiver.bodies == [b"settled", b"x" * 300_000 + b"y"]
+        assert stream.state == ACCEPTED
+
+
+def test_the_receiver_here_with_the_fewest_deliveries_comes_before_others_and_other_routers() -> None:
+    network = Routers()
+    a, b = network.router("A"), network.router("B")
+    network.connect(a, b, cost=5)
+    network.advance(3.0)
+    one, two = [a.client().receiver("q", credit=100, auto=False) for _ in range(2)]
+    b.client().receiver("q", credit=100, auto=False)
+    network.advance(1.0)
+    sender = a.client().sender("q")
+    for _ in range(6):
+        sender.send(b"x")
+        network.run()
+    assert len(one.deliveries) == len(two.deliveries) == 3
+    for fewer in (two, one):
+        for got in fewer.deliveries[-2:]:
+            got.settle(ACCEPTED)
+        network.run()
+        before = len(fewer.deliveries)
+        sender.send(b"next")
+        network.run()
+        assert len(fewer.deliveries) == before + 1
+
+
+def test_a_section_as_large_as_none_is_in_practice_is_read_and_not_kept() -> None:
+    network, (a, b) = line("A", "B")
+    receiver = b.client().receiver("q", credit=10)
+    known = len(b.router.annotations)
+    section = encode_annotations(0, "q", "0/A", ("0/A",), "m" * 5000)
+    say(network, control_of(a, "B"), section + b"x")
+    assert receiver.bodies == [b"x"]
+    assert len(b.router.annotations) <= known + 1
+    assert section not in b.router.annotations
