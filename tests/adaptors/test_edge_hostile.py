@@ -479,6 +479,29 @@ def test_tracking_that_is_settled_by_the_sender_after_the_edge() -> None:
     assert not any(session.unsettled_out for session in peer.adaptor.connection.begun_sessions())
 
 
+def test_a_peer_without_streaming_links_stays_when_idle_ones_of_others_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, (a,) = interiors("A")
+    monkeypatch.setattr(edge_module, "MAX_IDLE_STREAMS", 0)
+    bare = BareEdge(a, "bare")
+    e = edge(network, "E")
+    uplink(network, e, a)
+    receiver = e.client().receiver("big", credit=10)
+    stream = a.client().sender("big").begin(b"x" * 270_000)
+    network.run()
+    peers = {peer.router_id: peer for peer in a.router.edge_peers.values()}
+    assert peers["bare"].streams is None
+    assert len(peers["E"].stream_links) == 1
+    stream.end()
+    network.run()
+    network.advance(31)
+    assert peers["E"].stream_links == []
+    assert peers["bare"].alive
+    assert bare.closed is None
+    assert receiver.bodies == [b"x" * 270_000]
+
+
 # -- at the edge router ------------------------------------------------------------------------------------------------
 
 
