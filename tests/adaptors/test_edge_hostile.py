@@ -22,6 +22,7 @@ from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
 from van.amqp.types import Symbol
 from van.routing import edge as edge_module
+from van.routing import neighbor as neighbor_module
 from van.routing.address import AddressConfig, Distribution
 from van.routing.dialect.annotations import encode_annotations
 from van.routing.edge import ADDRESS_TRACKING, MAX_SERVICE_MESSAGE, MESH_DISCOVERY, tracking_message
@@ -483,7 +484,7 @@ def test_a_peer_without_streaming_links_stays_when_idle_ones_of_others_are_close
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, (a,) = interiors("A")
-    monkeypatch.setattr(edge_module, "MAX_IDLE_STREAMS", 0)
+    monkeypatch.setattr(neighbor_module, "MAX_IDLE_STREAMS", 0)
     bare = BareEdge(a, "bare")
     e = edge(network, "E")
     uplink(network, e, a)

@@ -12,7 +12,7 @@ from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.terminus import Source, Target
-from van.routing import edge as edge_module
+from van.routing import neighbor as neighbor_module
 from van.routing.neighbor import MAX_IDLE_STREAMS
 
 
@@ -535,7 +535,7 @@ def test_an_edge_that_ends_opens_no_other_uplink() -> None:
 
 def test_streams_share_a_link_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     network, a, e, _ = single()
-    monkeypatch.setattr(edge_module, "MAX_STREAMS", 1)
+    monkeypatch.setattr(neighbor_module, "MAX_STREAMS", 1)
     receivers = [a.client().receiver("big", credit=10) for _ in range(2)]
     client = e.client()
     streams = [

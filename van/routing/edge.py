@@ -22,7 +22,7 @@ from van.routing.dialect.annotations import Annotations, decode_annotations, enc
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, drop_payload
 from van.routing.link import STREAM_THRESHOLD, OutgoingLink
-from van.routing.neighbor import MAX_IDLE_STREAMS, MAX_STREAMS
+from van.routing.neighbor import spare_streams, stream_of
 from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, MAX_REMEMBERED_SECTION, Router
 from van.routing.router_link import (
     MAX_PRESETTLED,
@@ -32,6 +32,7 @@ from van.routing.router_link import (
     SettledInside,
     UnsettledOutside,
     is_copy,
+    take_another_way,
 )
 
 # Addresses of the two nodes that interior routers have for edges.
@@ -164,24 +165,16 @@ class EdgePeer:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     def stream_link(self) -> EdgeStreamLink | None:
-        """A link for a streaming delivery: an idle one, a new one, or else the one with the least to do."""
+        """A link for a streaming delivery, None where the peer takes none."""
         if self.streams is None or not self.alive:
             return None
-        links = self.stream_links
-        for link in links:
-            if link.idle:
-                return link
-        if len(links) < MAX_STREAMS:
-            opened = self.streams.open_stream()
-            if opened is not None:
-                return opened
-        return min(links, key=lambda link: link.outstanding, default=None)
+        return stream_of(self.stream_links, self.streams.open_stream)
 
     def close_idle_streams(self) -> None:
         """Close streaming links that were needed once and are not now."""
         if self.streams is None:
             return
-        for link in [link for link in self.stream_links if link.idle][MAX_IDLE_STREAMS:]:
+        for link in spare_streams(self.stream_links):
             self.streams.close_stream(link)
 
 
@@ -413,22 +406,7 @@ class EdgeOutgoingLink(OutgoingLink):
                 self.give_up(delivery, RELEASED)
             else:
                 self.dropped(delivery)
-                self._again(delivery)
-
-    def _again(self, delivery: Delivery) -> None:
-        """A delivery was not sent: have it take another way."""
-        chunks = delivery.chunks
-        if chunks is not None:
-            size = len(chunks.popleft())
-        else:
-            size = section_end(delivery.payload)
-            delivery.payload = delivery.payload[size:]
-        delivery.holder.held -= size
-        origin = delivery.origin
-        if isinstance(origin, UnsettledOutside):
-            delivery = origin.original()
-        address = self.address
-        address.forward(address, delivery)
+                take_another_way(self.address, delivery)
 
 
 class EdgeStreamLink(LinkOfMany):

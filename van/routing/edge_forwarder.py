@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery
 from van.routing.address import Address, Distribution
-from van.routing.forwarder import FORWARDERS, Collector, no_destination
+from van.routing.forwarder import FORWARDERS, forward_unavailable, multicast_everywhere, no_destination
 
 if TYPE_CHECKING:
     from van.routing.dialect.annotations import Annotations
@@ -98,27 +98,7 @@ def forward_closest(address: Address, delivery: Delivery) -> None:
 
 def forward_multicast(address: Address, delivery: Delivery) -> None:
     """Hand a copy to every receiver, and one to every neighbour on whose side there are others."""
-    annotations: Annotations | None = delivery.annotations
-    targets: list[OutgoingLink | Hop] = [link for link in address.outgoing if not link.echoes(delivery)]
-    remote = address.remote
-    if remote is not None and (
-        annotations is None or not annotations.origin or remote.router.knows(annotations.origin)
-    ):
-        passed = annotations.hops if annotations is not None else ()
-        targets += [hop for hop in _hops(address, delivery) if hop.neighbor.router_id not in passed]
-    if len(targets) > 1:
-        if annotations is None and remote is not None:
-            delivery.annotations = remote.router.origin_annotations(delivery)
-        Collector(delivery, address.copied).hand_out(targets)
-    elif targets:
-        targets[0].enqueue(delivery)
-    else:
-        no_destination(address, delivery)
-
-
-def forward_unavailable(address: Address, delivery: Delivery) -> None:
-    """Nobody may use this address."""
-    no_destination(address, delivery)
+    multicast_everywhere(address, [link for link in address.outgoing if not link.echoes(delivery)], delivery)
 
 
 EDGE_FORWARDERS: Final[dict[Distribution, Callable[[Address, Delivery], None]]] = {

@@ -70,7 +70,7 @@ def forward_multicast(address: Address, delivery: Delivery) -> None:
     """Hand a copy to every receiver; the sender hears the strongest outcome when all are terminal."""
     links = address.outgoing
     if address.remote is not None:
-        _multicast_everywhere(address, address.remote, delivery)
+        multicast_everywhere(address, links, delivery)
     elif links:
         Collector(delivery, address.copied).hand_out(links)
     else:
@@ -137,17 +137,19 @@ def _closest_elsewhere(address: Address, delivery: Delivery) -> None:
     hops[start].enqueue(delivery)
 
 
-def _multicast_everywhere(address: Address, remote: RemoteDestinations, delivery: Delivery) -> None:
-    """A copy to every receiver here, and one over each neighbour on whose side there are others."""
+def multicast_everywhere(address: Address, links: list[OutgoingLink], delivery: Delivery) -> None:
+    """A copy to these receivers here, and one over each neighbour on whose side there are others."""
     annotations: Annotations | None = delivery.annotations
-    targets: list[OutgoingLink | Hop] = list(address.outgoing)
-    if annotations is None:
-        targets += remote.choices("")
-    elif not annotations.origin or remote.router.knows(annotations.origin):
-        passed = annotations.hops
-        targets += [hop for hop in remote.choices(annotations.origin) if hop.neighbor.router_id not in passed]
-    if len(targets) > 1:
+    targets: list[OutgoingLink | Hop] = [*links]
+    remote = address.remote
+    if remote is not None:
         if annotations is None:
+            targets += remote.choices("")
+        elif not annotations.origin or remote.router.knows(annotations.origin):
+            passed = annotations.hops
+            targets += [hop for hop in remote.choices(annotations.origin) if hop.neighbor.router_id not in passed]
+    if len(targets) > 1:
+        if annotations is None and remote is not None:
             delivery.annotations = remote.router.origin_annotations(delivery)
         Collector(delivery, address.copied).hand_out(targets)
     elif targets:

@@ -6,7 +6,8 @@ state engine, data links take deliveries by priority, large deliveries take link
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.errors import DecodeError
@@ -17,7 +18,9 @@ from van.routing.link_state.messages import ControlMessage
 
 if TYPE_CHECKING:
     from van.routing.router import Router
-    from van.routing.router_link import RouterOutgoingLink
+    from van.routing.router_link import LinkOfMany, RouterOutgoingLink
+
+LinkT = TypeVar("LinkT", bound="LinkOfMany")
 
 PRIORITIES: Final = 10
 # The largest control message that is taken, in octets: an absolute update of some 100 000 addresses.
@@ -110,22 +113,27 @@ class Neighbor:
                 link.fell_silent()
 
     def stream_link(self) -> RouterOutgoingLink | None:
-        """A link for a streaming delivery: an idle one, a new one, or else the one with the least to do."""
-        links = self.stream_links
-        for link in links:
-            if link.idle:
-                return link
-        if len(links) < MAX_STREAMS:
-            opened = self.streams.open_stream()
-            if opened is not None:
-                return opened
-        return min(links, key=lambda link: link.outstanding, default=None)
+        """A link for a streaming delivery."""
+        return stream_of(self.stream_links, self.streams.open_stream)
 
     def close_idle_streams(self) -> None:
         """Close streaming links that were needed once and are not now."""
-        idle = [link for link in self.stream_links if link.idle]
-        for link in idle[MAX_IDLE_STREAMS:]:
+        for link in spare_streams(self.stream_links):
             self.streams.close_stream(link)
+
+
+def stream_of(links: Sequence[LinkT], open_stream: Callable[[], LinkT | None]) -> LinkT | None:
+    """A link for a streaming delivery: an idle one, a new one, or else the one with the least to do."""
+    for link in links:
+        if link.idle:
+            return link
+    opened = open_stream() if len(links) < MAX_STREAMS else None
+    return opened if opened is not None else min(links, key=lambda link: link.outstanding, default=None)
+
+
+def spare_streams(links: Sequence[LinkT]) -> list[LinkT]:
+    """Idle streaming links beyond those that are kept for what may come."""
+    return [link for link in links if link.idle][MAX_IDLE_STREAMS:]
 
 
 class ControlReceiver(DeliverySink):

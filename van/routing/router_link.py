@@ -271,7 +271,7 @@ class RouterOutgoingLink(LinkOfMany):
                 self.give_up(delivery, RELEASED)
             else:
                 self.dropped(delivery)
-                via.again(delivery)
+                take_another_way(via.address, delivery)
 
 
 class Hop:
@@ -364,20 +364,20 @@ class Hop:
         chunks = delivery.chunks
         return priority_of(delivery.payload if chunks is None else bytes(chunks[0]) if chunks else b"")
 
-    def again(self, delivery: Delivery) -> None:
-        """A delivery was not sent, and its link is gone: have it take another way."""
-        chunks = delivery.chunks
-        if chunks is not None:
-            size = len(chunks.popleft())
-        else:
-            size = section_end(delivery.payload)
-            delivery.payload = delivery.payload[size:]
-        delivery.holder.held -= size
-        origin = delivery.origin
-        if isinstance(origin, UnsettledOutside):
-            delivery = origin.original()
-        address = self.address
-        address.forward(address, delivery)
+
+def take_another_way(address: Address, delivery: Delivery) -> None:
+    """A delivery with annotations in front was not sent, and its link is gone: forward it once more, as it came."""
+    chunks = delivery.chunks
+    if chunks is not None:
+        size = len(chunks.popleft())
+    else:
+        size = section_end(delivery.payload)
+        delivery.payload = delivery.payload[size:]
+    delivery.holder.held -= size
+    origin = delivery.origin
+    if isinstance(origin, UnsettledOutside):
+        delivery = origin.original()
+    address.forward(address, delivery)
 
 
 def is_copy(delivery: Delivery) -> bool:
