@@ -1,13 +1,15 @@
 """An adaptor without a protocol, for the scenes of listeners and connectors: it sends back what it gets.
 
 `!open` opens it and is answered with `opened`, which opens the other side; `!close` closes it, `!crash` raises;
-`!quiet` and what `close` says are swallowed, everything else is echoed. At `give_up` it gives the peer up;
-a `faulty` one raises when it is asked for octets.
+`!quiet` and what `close` says are swallowed, everything else is echoed. `!depart` makes it hand its stream on, which is
+then in `departed`. At `give_up` it gives the peer up; a `faulty` one raises when it is asked for octets.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import socket
 
 from van.routing.adaptor import Adaptor
 from van.transport.info import ConnectionInfo
@@ -20,6 +22,7 @@ class EchoAdaptor(Adaptor):
         self.lost = 0
         self.give_up = math.inf
         self.faulty = False
+        self.departed: socket.socket | None = None
         self._touched = touched
         self._out: list[bytes | memoryview] = []
 
@@ -37,6 +40,8 @@ class EchoAdaptor(Adaptor):
             raise RuntimeError("planted fault")
         if data == b"!close":
             self.closed = True
+        elif data == b"!depart":
+            self.departs = self.closed = True
         elif data.startswith(b"!open"):
             self.opened = True
             self._out.append(b"opened")
@@ -68,6 +73,9 @@ class EchoAdaptor(Adaptor):
         self._out.append(f"close {condition}".encode())
         self.closed = True
         self.reason = description
+
+    def depart(self, descriptor: int) -> None:
+        self.departed = socket.socket(fileno=os.dup(descriptor))
 
     def connection_lost(self, now: float) -> None:
         self.lost += 1

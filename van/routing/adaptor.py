@@ -33,7 +33,9 @@ class Adaptor:
     connectors reset their back-off. `reason` says in words why the connection ended; empty: nothing special. `cut` is
     set by whoever ends the connection and has said so in the log, which then needs no second line. `refusal` says in
     words why a peer that did open is none to talk to; empty: it is one. Connectors take their time then.
-    `read_size` is how many octets at most the driver hands over at a time.
+    `read_size` is how many octets at most the driver hands over at a time. `departs` is set, with `closed`, by an
+    adaptor whose stream goes on in another process: nothing more is read, and `depart` is called when what was written
+    is out.
     """
 
     def __init__(self) -> None:
@@ -44,6 +46,7 @@ class Adaptor:
         self.reason = ""
         self.refusal = ""
         self.read_size = READ_SIZE
+        self.departs = False
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""
@@ -78,4 +81,8 @@ class Adaptor:
 
     def connection_lost(self, now: float) -> None:
         """The stream is gone. Called exactly once, whatever the reason, also after an orderly close."""
+        raise NotImplementedError
+
+    def depart(self, descriptor: int) -> None:
+        """Hand the stream on; its descriptor is closed here afterwards. Called before `connection_lost`."""
         raise NotImplementedError

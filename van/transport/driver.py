@@ -152,6 +152,10 @@ class _Driver:
                     await trio.lowlevel.checkpoint()
                 return
             adaptor.receive_data(data if type(data) is bytes else bytes(data), current_time())
+            if adaptor.departs:
+                # What comes now is for whoever takes the stream over.
+                self.wake.set()
+                return
             wake_touched()
             self.be_patient()
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
@@ -284,6 +288,8 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             raise driver.fault
     finally:
         adaptor.on_wake = _gone
+        if adaptor.departs and not driver.failed:
+            adaptor.depart(driver.descriptor)
         adaptor.connection_lost(trio.current_time())
         wake_touched()
         # In order, or when this is being cancelled at once: a peer that does not answer holds nobody up.
