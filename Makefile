@@ -7,6 +7,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 SITE ?=
 SECONDS ?= 60
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Processes that share the tests: two, as many as small machines have cores. A file's tests stay together.
 WORKERS ?= 2
 
@@ -18,7 +19,7 @@ help:
 	@echo 'make simulate           the whole simulation: 200 networks of 50 routers, five of 1000, one of 1000 from cold'
 	@echo 'make slow               the tests that take more than ten seconds each'
 	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
-	@echo 'make bench              the benchmarks'
+	@echo 'make bench              the benchmarks; BENCH_ARGS=--quick, BENCH_ARGS="unsettled 64k --runs 5", …'
 
 run: $(VENV)/.installed
 	$(BIN)/python -m van.router $(SITE)
@@ -59,7 +60,7 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 $(BIN)/python:
 	@if [ -z '$(PYTHON)' ]; then \

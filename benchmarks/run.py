@@ -1,45 +1,129 @@
-"""Every benchmark, briefly: what `make bench` runs. Prints Markdown tables, ready for a commit message.
+"""Every row of the table against van and, where their paths are given, the C routers, in turns: what `make bench` runs.
 
-`python benchmarks/run.py [--runs 3] [--scale 0.3] [--json]`. Every file beside this one also runs alone.
+`python benchmarks/run.py [ROW …] [--runs 3] [--scale 1] [--skrouterd PATH] [--qdrouterd PATH] …`. Prints Markdown: the
+medians, and what van's figures are as multiples of the others'. Machines are shared and noisy: ratios of one run count,
+and CPU for each message rather than messages/s, for clients and routers share the cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-from collections.abc import Callable
+import sys
+from pathlib import Path
 
-import codec
-import core
-import idle
-import router
-from measure import Figures, table
+import rows as table
+from generators import ExternalGenerator, Generator
+from measure import Figures, medians
+from report import Results, figures_table, ratios_table
+from routers import Contestant, CRouter, UnsupportedError, Van
+
+QUICK_SCALE = 0.2
+
+
+def parse() -> argparse.Namespace:
+    """The command line; what stands in the environment need not be said."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(table.BY_NAME)}")
+    parser.add_argument("--runs", type=int, default=3, help="medians of so many")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
+    parser.add_argument("--quick", action="store_true", help="one run of a fifth: about a minute")
+    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+    parser.add_argument("--no-van", action="store_true", help="leave this tree's van out")
+    parser.add_argument("--tree", action="append", default=[], metavar="PATH", help="van of another tree as well")
+    environment = os.environ.get
+    parser.add_argument(
+        "--compiled",
+        default=environment("VAN_COMPILED_PYTHON"),
+        metavar="PYTHON",
+        help="the interpreter of an environment where a compiled van is installed ($VAN_COMPILED_PYTHON)",
+    )
+    parser.add_argument("--skrouterd", default=environment("VAN_SKROUTERD"), metavar="PATH", help="$VAN_SKROUTERD")
+    parser.add_argument("--qdrouterd", default=environment("VAN_QDROUTERD"), metavar="PATH", help="$VAN_QDROUTERD")
+    parser.add_argument(
+        "--amqpload",
+        default=environment("VAN_AMQPLOAD"),
+        metavar="PATH",
+        help="make the load with this program, where it can, instead of benchmarks/load.py ($VAN_AMQPLOAD)",
+    )
+    arguments = parser.parse_args()
+    if unknown := [row for row in arguments.rows if row not in table.BY_NAME]:
+        parser.error(f"no such row: {', '.join(unknown)}")
+    if arguments.quick:
+        arguments.runs, arguments.scale = 1, arguments.scale * QUICK_SCALE
+    return arguments
+
+
+def contestants(arguments: argparse.Namespace) -> list[Contestant]:
+    """Who takes part; van of this tree is the first."""
+    found: list[Contestant] = [] if arguments.no_van else [Van()]
+    found += [Van(f"van in {Path(tree).name}", tree=Path(tree).resolve()) for tree in arguments.tree]
+    if arguments.compiled:
+        found.append(Van("van compiled", arguments.compiled, tree=None))
+    if arguments.skrouterd:
+        found.append(CRouter("skrouterd", arguments.skrouterd))
+    if arguments.qdrouterd:
+        found.append(CRouter("qdrouterd", arguments.qdrouterd))
+    return found
+
+
+def compete(row: table.Row, routers: list[Contestant], generator: Generator, arguments: argparse.Namespace) -> Results:
+    """One row against all, in turns; the medians. Who cannot or fails is told of on stderr and left out."""
+    runs: dict[str, list[Figures]] = {}
+    failed: set[str] = set()
+    for _ in range(arguments.runs):
+        for router in routers:
+            if router.name in failed:
+                continue
+            try:
+                with router.start(row.layout) as network:
+                    figures = table.run(row, network, generator, arguments.scale)
+            except UnsupportedError as reason:
+                failed.add(router.name)
+                print(f"{row.name}: {router.name} is left out: {reason}", file=sys.stderr)
+            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                failed.add(router.name)
+                runs.pop(router.name, None)
+                print(f"{row.name}: {router.name} has failed: {error!r}", file=sys.stderr)
+            else:
+                runs.setdefault(router.name, []).append(figures)
+    return {row.name: {name: medians(list_) for name, list_ in runs.items()}}
+
+
+def surroundings(routers: list[Contestant], generators: set[str]) -> str:
+    """What the figures depend on."""
+    linux = sys.platform.startswith("linux")
+    missing = "" if linux else "; CPU and memory leave child processes out: Linux alone tells"
+    lines = [f"- {router.name}: {router.version()}" for router in routers]
+    lines.append(f"- {platform.platform()}, {os.cpu_count()} CPUs{missing}; load by {' and '.join(sorted(generators))}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Print all figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="medians of so many")
-    parser.add_argument("--scale", type=float, default=0.3, help="times the usual number of messages")
-    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
-    arguments = parser.parse_args()
-    runs, scale = arguments.runs, arguments.scale
-    results: dict[str, dict[str, Figures]] = {}
-    benchmarks: tuple[tuple[str, Callable[[], dict[str, Figures]]], ...] = (
-        ("codec", lambda: codec.run(runs, 0.1 * scale)),
-        ("core without sockets", lambda: core.run(runs, scale)),
-        ("one router", lambda: router.run(runs, scale)),
-        ("idle router", lambda: idle.run(1, max(10, int(1000 * scale)))),
-    )
-    for title, run in benchmarks:
-        results[title] = run()
-        if not arguments.json:
-            print(table(title, results[title]) + "\n", flush=True)
+    arguments = parse()
+    routers = contestants(arguments)
+    results: Results = {}
+    own = Generator()
+    external = ExternalGenerator(arguments.amqpload) if arguments.amqpload else own
+    used: set[str] = set()
+    for row in [table.BY_NAME[name] for name in arguments.rows] or table.ROWS:
+        generator = external if external.takes(row.layout.transport, apart=row.apart) else own
+        used.add(generator.name)
+        results |= compete(row, routers, generator, arguments)
+        print(f"{row.name}: done", file=sys.stderr)
     if arguments.json:
         print(json.dumps(results))
-    else:
-        print(f"{platform.python_implementation()} {platform.python_version()} on {platform.platform()}")
+        return
+    titles = {row.name: row.title for row in table.ROWS}
+    names = [router.name for router in routers]
+    print(figures_table(titles, results, names) + "\n")
+    for number, name in enumerate(names):
+        if name.startswith("van") and names[number + 1 :]:
+            print(ratios_table(titles, results, name, names[number + 1 :]) + "\n")
+    print(surroundings(routers, used))
 
 
 if __name__ == "__main__":

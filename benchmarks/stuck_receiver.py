@@ -16,8 +16,9 @@ import time
 from statistics import median
 
 import measure
+from generators import Generator
 from measure import RouterProcess, environment, resident_kib
-from router import stream
+from rows import CPU, RATE, stream
 
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
@@ -135,10 +136,11 @@ class Measured:
 
     def run(self, router: RouterProcess, seconds: float) -> None:
         end = time.monotonic() + seconds
+        generator, measure_stream = Generator(), stream()
         while time.monotonic() < end:
-            figures = stream(router, COUNT)
-            self.rates.append(figures["messages/s"] or 0.0)
-            self.cpu.append(figures["CPU µs"] or 0.0)
+            figures = measure_stream(router, generator, COUNT, "tcp")
+            self.rates.append(figures[RATE] or 0.0)
+            self.cpu.append(figures[CPU] or 0.0)
             self.memory = max(self.memory, resident_kib(router.pid) or 0)
 
     def row(self) -> str:

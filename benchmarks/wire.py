@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from itertools import repeat
 
+from streams import Stream
+
 from van.amqp.connection import Connection
 from van.amqp.hot import (
     MORE,
@@ -22,7 +24,7 @@ from van.amqp.hot import (
     encode_transfer,
 )
 from van.amqp.link import Link, ReceiverLink, SenderLink
-from van.amqp.message import Data, Message
+from van.amqp.message import Data, Header, Message, Properties
 from van.amqp.performatives import Attach
 from van.amqp.sasl import AnonymousClient, SaslClient
 from van.amqp.session import Session, WindowPolicy
@@ -32,7 +34,7 @@ MASK = 0xFFFFFFFF
 # Our session's window: never what limits a benchmark.
 WINDOW = 0x3FFFFFFF
 # What a receiver grants; renewed when half of it is used.
-CREDIT = 1000
+CREDIT = 500
 ACCEPTED = b"\x00\x53\x24\x45"
 _TRANSFER = 0x14
 _FLOW = 0x13
@@ -40,9 +42,15 @@ _DISPOSITION = 0x15
 _unpack_uint: Callable[[bytes, int], tuple[int]] = struct.Struct(">I").unpack_from
 
 
-def message(size: int, start: bytes = b"") -> bytes:
-    """A message with a body of `size` octets that begins with `start`, and no other section."""
-    return Message(body=Data(start.ljust(size, b"x"))).encode()
+def message(size: int, start: bytes = b"", to: str | None = None) -> bytes:
+    """A message with a body of `size` octets that begins with `start`, and no other section.
+
+    With `to` it has the sections that a client library gives it: a header and properties with message-id and to.
+    """
+    body = Data(start.ljust(size, b"x"))
+    if to is None:
+        return Message(body=body).encode()
+    return Message(header=Header(durable=False), properties=Properties(message_id=1 << 40, to=to), body=body).encode()
 
 
 def body_start(size: int) -> int:
@@ -96,9 +104,15 @@ class Peer:
 
 
 def dial(peer: Peer, port: int) -> socket.socket:
-    """Connect a peer whose links have been begun; returns when all of them may be used."""
+    """Connect a peer whose links have been begun over TCP; returns when all of them may be used."""
     connected = socket.create_connection(("127.0.0.1", port))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    shake_hands(peer, connected)
+    return connected
+
+
+def shake_hands(peer: Peer, connected: Stream) -> None:
+    """Do what AMQP asks for on a new connection, until every link may be used."""
     connected.sendall(peer.take())
     while not peer.attached:
         data = connected.recv(65536)
@@ -106,10 +120,9 @@ def dial(peer: Peer, port: int) -> socket.socket:
             raise RuntimeError("the router has closed the connection")
         if answer := peer.receive(data):
             connected.sendall(answer)
-    return connected
 
 
-def hang_up(peer: Peer, connected: socket.socket) -> None:
+def hang_up(peer: Peer, connected: Stream) -> None:
     """Close in order, so that the router has nothing to warn of."""
     peer.connection.close()
     connected.sendall(peer.take())

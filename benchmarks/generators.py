@@ -1,0 +1,222 @@
+"""Who makes the load: `load.py`, or an `amqpload` that the user has, as processes beside the router.
+
+Both play the same roles and tell the same figures, so a row of the table does not know which it is. `amqpload` is a
+program in C on Qpid Proton with the options used below; it knows neither TLS nor WebSocket.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from measure import PATIENCE_SECONDS, environment
+
+LOAD = Path(__file__).resolve().parent / "load.py"
+# A receiver that has heard nothing for so long has got all that arrives, in seconds.
+SILENCE_SECONDS = 2.0
+
+
+class Client:
+    """A process that prints figures at its end; `with` ends it in any case."""
+
+    def __init__(self, words: Sequence[str], *, ready_on_stderr: bool = False) -> None:
+        self._ready_on_stderr = ready_on_stderr
+        self.process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if ready_on_stderr else None,
+            text=True,
+            env=environment(),
+        )
+
+    def wait_ready(self) -> None:
+        """Return when its links are attached."""
+        stream = self.process.stderr if self._ready_on_stderr else self.process.stdout
+        assert stream is not None
+        line = stream.readline().strip()
+        if line != "ready":
+            raise RuntimeError(f"a client has failed: {self.process.args!r}: {line}")
+
+    def line(self) -> dict[str, Any]:
+        """The next line of figures, when it comes."""
+        output: IO[str] | None = self.process.stdout
+        assert output is not None
+        figures: dict[str, Any] = json.loads(output.readline())
+        return figures
+
+    def result(self) -> dict[str, Any]:
+        """What it printed at its end. A client that says why it gave up has failed, one that lacks messages has not."""
+        output, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
+        lines = output.splitlines()
+        if not lines or not lines[-1].startswith("{"):
+            raise RuntimeError(f"a client has failed: {self.process.args!r}")
+        figures: dict[str, Any] = json.loads(lines[-1])
+        return figures
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+class Generator:
+    """The roles of clients. Figures are `seconds`, `received`, `p50` and `p99` in µs."""
+
+    name = "load.py"
+
+    def takes(self, transport: str, *, apart: bool) -> bool:
+        """Whether it can make such a load."""
+        return True
+
+    def receive(
+        self,
+        port: int,
+        address: str,
+        count: int,
+        size: int,
+        *,
+        connections: int = 1,
+        settled: bool = False,
+        latency: bool = False,
+        apart: bool = False,
+        transport: str = "tcp",
+    ) -> Client:
+        """Receivers, `count` messages for all of them together."""
+        options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
+        return self._start(
+            "receive", port, transport, options | {"latency": latency, "apart": apart, "idle": SILENCE_SECONDS}
+        )
+
+    def send(
+        self,
+        port: int,
+        address: str,
+        count: int,
+        size: int,
+        *,
+        connections: int = 1,
+        settled: bool = False,
+        rate: float = 0.0,
+        apart: bool = False,
+        transport: str = "tcp",
+    ) -> Client:
+        """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
+        options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
+        return self._start("send", port, transport, options | {"rate": rate, "apart": apart})
+
+    @contextmanager
+    def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
+        """A requester at `port`, beside an echo at `to`, one message under way."""
+        with (
+            self._start("echo", to, transport, {"address": "service", "count": count}),
+            self._start("request", port, transport, {"address": "service", "count": count}) as requester,
+        ):
+            yield requester
+
+    @contextmanager
+    def idle(self, port: int, count: int, *, transport: str = "tcp") -> Iterator[float]:
+        """Holds `count` connections with a link each, opened 50 at a time; gives how many were opened in a second."""
+        options = {"address": "idle", "connections": count, "apart": True}
+        with self._start("idle", port, transport, options) as client:
+            figures = client.line()
+            yield count / figures["seconds"]
+
+    def _start(self, role: str, port: int, transport: str, options: dict[str, object]) -> Client:
+        words = [sys.executable, str(LOAD), role, "--port", str(port), "--transport", transport]
+        for name, value in options.items():
+            if value is True:
+                words.append(f"--{name}")
+            elif value is not False:
+                words += [f"--{name}", str(value)]
+        return Client(words)
+
+
+class _ExternalClient(Client):
+    """An `amqpload`: its figures under our names."""
+
+    def result(self) -> dict[str, Any]:
+        figures = super().result()
+        latency = figures.get("lat_us") or {}
+        figures["seconds"] = figures.get("secs", 0.0)
+        figures |= {name: latency[name] for name in ("p50", "p99") if name in latency}
+        return figures
+
+
+class ExternalGenerator(Generator):
+    """The same roles by `amqpload`."""
+
+    name = "amqpload"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def takes(self, transport: str, *, apart: bool) -> bool:
+        """Plain TCP, and all senders to one address."""
+        return transport == "tcp" and not apart
+
+    def receive(
+        self,
+        port: int,
+        address: str,
+        count: int,
+        size: int,
+        *,
+        connections: int = 1,
+        settled: bool = False,
+        latency: bool = False,
+        apart: bool = False,
+        transport: str = "tcp",
+    ) -> Client:
+        """Receivers, `count` messages for all of them together."""
+        words = self._words("recv", port, address, count, size, connections)
+        words += ["-I", str(SILENCE_SECONDS), *(["-S"] if settled else []), *(["-T"] if latency else [])]
+        return _ExternalClient(words, ready_on_stderr=True)
+
+    def send(
+        self,
+        port: int,
+        address: str,
+        count: int,
+        size: int,
+        *,
+        connections: int = 1,
+        settled: bool = False,
+        rate: float = 0.0,
+        apart: bool = False,
+        transport: str = "tcp",
+    ) -> Client:
+        """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
+        words = self._words("send", port, address, count, size, connections)
+        return _ExternalClient([*words, *(["-S"] if settled else []), *(["-R", f"{rate:g}"] if rate else [])])
+
+    @contextmanager
+    def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
+        """A requester at `port`, beside an echo at `to`, one message under way."""
+        with (
+            Client([self.path, "echo", "-q", "-p", str(to), "-a", "service"]),
+            _ExternalClient([self.path, "ping", "-p", str(port), "-a", "service", "-n", str(count)]) as requester,
+        ):
+            yield requester
+
+    @contextmanager
+    def idle(self, port: int, count: int, *, transport: str = "tcp") -> Iterator[float]:
+        """Holds `count` connections with a link each, opened 50 at a time; gives how many were opened in a second."""
+        hold = str(PATIENCE_SECONDS)
+        with Client([self.path, "conns", "-A", "-p", str(port), "-a", "idle", "-C", str(count), "-D", hold]) as client:
+            yield float(client.line()["conns_per_s"])
+
+    def _words(self, role: str, port: int, address: str, count: int, size: int, connections: int) -> list[str]:
+        words = [self.path, role, "-p", str(port), "-a", address, "-n", str(count), "-s", str(size)]
+        return [*words, "-C", str(connections)] if connections > 1 else words

@@ -1,0 +1,244 @@
+"""The routers that are compared: van from this tree, van compiled, and C routers of the user, each as processes.
+
+`Contestant.start(layout)` runs one router, or two in line, with a listener for clients each; `Network.port` is where
+senders connect and `Network.far_port` where receivers do. Nothing here knows what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from measure import PATIENCE_SECONDS, ROOT, cpu_seconds, environment, family, resident_kib
+from wire import Peer, dial, hang_up
+
+# One prefix is multicast in the configuration of all.
+MULTICAST = "multicast"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a row needs: one router or two in line, how clients connect, worker processes (0: not configured)."""
+
+    routers: int = 1
+    transport: str = "tcp"
+    workers: int = 0
+
+
+class UnsupportedError(Exception):
+    """This router cannot be run so; says why."""
+
+
+class Network:
+    """Running processes of one contestant. `with` stops them."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="van-benchmark-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.port = 0
+        self.far_port = 0
+
+    def run(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> Path:
+        """Start a process; returns its log."""
+        log = self.folder / f"log{len(self.processes)}"
+        with log.open("wb") as stream:
+            process = subprocess.Popen([str(word) for word in words], stdout=stream, stderr=stream, env=environment)
+        self.processes.append(process)
+        return log
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time of all processes and their children, None where this system does not tell."""
+        spent = [cpu_seconds(pid) for process in self.processes for pid in family(process.pid)]
+        known = [seconds for seconds in spent if seconds is not None]
+        return sum(known) if known else None
+
+    def resident_kib(self) -> int | None:
+        """Resident memory of all processes and their children, None where this system does not tell."""
+        sizes = [resident_kib(pid) for process in self.processes for pid in family(process.pid)]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known else None
+
+    def wait_for(self, log: Path, begin: float) -> None:
+        """A turn of waiting for a process to be ready."""
+        if self.processes[-1].poll() is not None or time.perf_counter() - begin > PATIENCE_SECONDS:
+            raise RuntimeError(f"the router did not start:\n{log.read_text(errors='replace')}")
+        time.sleep(0.005)
+
+    def wait_reachable(self) -> None:
+        """Return when an address at the far end is known at the near one: the routers have found each other."""
+        receiver, sender = Peer("probe receiver"), Peer("probe sender")
+        receiver.receiver("probe")
+        sender.sender("probe")
+        ends = [(receiver, dial(receiver, self.far_port)), (sender, dial(sender, self.port))]
+        for peer, connected in reversed(ends):
+            hang_up(peer, connected)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._folder.cleanup()
+
+
+class Contestant:
+    """A router that can be started."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def start(self, layout: Layout) -> Network:
+        """Run it; returns when clients can connect and routers in line know each other. Raises UnsupportedError."""
+        network = Network()
+        try:
+            self._start(network, layout)
+            if layout.routers > 1:
+                network.wait_reachable()
+        except BaseException:
+            network.__exit__(None, None, None)
+            raise
+        return network
+
+    def version(self) -> str:
+        """What stands in the report."""
+        raise NotImplementedError
+
+    def _start(self, network: Network, layout: Layout) -> None:
+        raise NotImplementedError
+
+
+class Van(Contestant):
+    """van: of this tree, of another tree, or as it is installed in the environment of another interpreter."""
+
+    def __init__(self, name: str = "van", python: str = sys.executable, tree: Path | None = ROOT) -> None:
+        super().__init__(name)
+        self._python = python
+        self._environment = dict(os.environ)
+        self._environment.pop("PYTHONPATH", None)
+        if tree is not None:
+            self._environment = environment() | {"PYTHONPATH": str(tree)}
+
+    def version(self) -> str:
+        """Its own line."""
+        words = [self._python, "-P", "-m", "van.router", "--version"]
+        result = subprocess.run(words, env=self._environment, capture_output=True, text=True, check=True)
+        return result.stdout.strip()
+
+    def _start(self, network: Network, layout: Layout) -> None:
+        network.far_port = network.port = self._run(network, layout, 0, "")[0]
+        if layout.routers > 1:
+            # Run again with what the first one's port is: a free one of the system's choice.
+            network.far_port = self._run(network, layout, 1, f'url = "amqp://127.0.0.1:{self._meeting}"')[0]
+
+    def _run(self, network: Network, layout: Layout, number: int, connector: str) -> list[int]:
+        lines = ["[router]", f'id = "r{number}"', f'mode = "{"interior" if layout.routers > 1 else "standalone"}"']
+        if layout.workers:
+            lines.append(f"workers = {layout.workers}")
+        lines += ["[[listener]]", 'name = "clients"', 'url = "amqp://127.0.0.1:0"']
+        if connector:
+            lines += ["[[connector]]", connector, 'role = "inter-router"']
+        elif layout.routers > 1:
+            lines += ["[[listener]]", 'name = "routers"', 'url = "amqp://127.0.0.1:0"', 'role = "inter-router"']
+        lines += ["[[address]]", f'prefix = "{MULTICAST}"', 'distribution = "multicast"']
+        site = network.folder / f"site{number}.toml"
+        site.write_text("\n".join(lines))
+        # `-P`: whatever lies in this directory is not what is measured.
+        log = network.run([self._python, "-P", "-m", "van.router", site], self._environment)
+        begin = time.perf_counter()
+        while (listeners := ready_ports(log)) is None:
+            if network.processes[-1].poll() is not None and "workers" in log.read_text(errors="replace"):
+                raise UnsupportedError("this version of van has no `workers`")
+            network.wait_for(log, begin)
+        self._meeting = listeners.get("routers", 0)
+        return [listeners["clients"]]
+
+
+def ready_ports(log: Path) -> dict[str, int] | None:
+    """The ports by listener in a van's `ready` line, None until it has been written."""
+    for line in log.read_text(errors="replace").splitlines():
+        if '"ready"' in line and line.endswith("}"):
+            listeners = json.loads(line)["listeners"]
+            return {name: int(addresses[0].rpartition(":")[2]) for name, addresses in listeners.items()}
+    return None
+
+
+class CRouter(Contestant):
+    """A skrouterd or a qdrouterd with one worker thread, as the figures of the project are for one."""
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__(name)
+        self._path = path
+
+    def version(self) -> str:
+        """What it says of itself."""
+        result = subprocess.run([self._path, "--version"], capture_output=True, text=True, check=True)
+        return f"{Path(self._path).name} {result.stdout.strip()}"
+
+    def _start(self, network: Network, layout: Layout) -> None:
+        if layout.workers:
+            raise UnsupportedError("its workers are threads")
+        if layout.transport != "tcp":
+            raise UnsupportedError("not configured here")
+        ports = [free_port() for _ in range(3)]
+        network.port = network.far_port = ports[0]
+        self._run(network, layout, 0, ports)
+        if layout.routers > 1:
+            network.far_port = ports[1]
+            self._run(network, layout, 1, ports)
+
+    def _run(self, network: Network, layout: Layout, number: int, ports: list[int]) -> None:
+        mode = "interior" if layout.routers > 1 else "standalone"
+        local = {"host": "127.0.0.1", "authenticatePeer": False, "saslMechanisms": "ANONYMOUS"}
+        entities: list[tuple[str, dict[str, object]]] = [
+            ("router", {"id": f"r{number}", "mode": mode, "workerThreads": 1}),
+            ("listener", local | {"port": ports[number]}),
+            ("address", {"prefix": MULTICAST, "distribution": "multicast"}),
+            ("log", {"module": "DEFAULT", "enable": "error+"}),
+        ]
+        if number:
+            connector = {"name": "meeting", "host": "127.0.0.1", "port": ports[2], "role": "inter-router"}
+            entities.append(("connector", connector))
+        elif layout.routers > 1:
+            entities.append(("listener", local | {"port": ports[2], "role": "inter-router"}))
+        file = network.folder / f"router{number}.json"
+        file.write_text(json.dumps(entities))
+        log = network.run([self._path, "-c", file])
+        begin = time.perf_counter()
+        while not accepts(ports[number]):
+            network.wait_for(log, begin)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,183 @@
+"""The rows of the table: what is done to a router in each, and which figures come of it.
+
+CPU is user and system time of the router's processes, all of them, for each message that arrived (each copy of it, for
+multicast). A row knows neither which router it is given nor who makes the load.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from generators import Generator
+from measure import Figures
+from routers import MULTICAST, Layout
+
+RATE = "messages/s"
+VOLUME = "MB/s"
+CPU = "CPU µs"
+CPU_PER_MB = "CPU ms per MB"
+ARRIVED = "arrived %"
+MEDIAN = "p50 µs"
+TAIL = "p99 µs"
+CONNECTIONS = "connections/s"
+IDLE = "idle MB"
+EACH = "KB each"
+# From this size on octets count, not messages.
+LARGE = 8000
+# A router that was idle for so long has done what attaching the receivers left to do, in seconds.
+QUIET = 0.1
+
+
+class Running(Protocol):
+    """What a row needs of the routers: a `routers.Network`."""
+
+    @property
+    def port(self) -> int:
+        """Where senders connect."""
+
+    @property
+    def far_port(self) -> int:
+        """Where receivers connect."""
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time until now."""
+
+    def resident_kib(self) -> int | None:
+        """Resident memory now."""
+
+
+Measure = Callable[[Running, Generator, int, str], Figures]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work. `count`: messages (or connections) of a run at scale 1."""
+
+    name: str
+    title: str
+    count: int
+    measure: Measure
+    layout: Layout = field(default=Layout())
+    # Each end of a pair has a connection and the pair an address of its own.
+    apart: bool = False
+
+
+def stream(
+    *,
+    size: int = 100,
+    settled: bool = False,
+    senders: int = 1,
+    receivers: int = 1,
+    multicast: bool = False,
+    rate: float = 0.0,
+    apart: bool = False,
+) -> Measure:
+    """Messages from senders to receivers, as fast as they go or at a rate."""
+
+    def measure(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+        address = MULTICAST if multicast else "work"
+        total = count * receivers if multicast else count
+        with ExitStack() as clients:
+            receiver = clients.enter_context(
+                generator.receive(
+                    network.far_port,
+                    address,
+                    total,
+                    size,
+                    connections=receivers,
+                    settled=settled,
+                    latency=rate > 0,
+                    apart=apart,
+                    transport=transport,
+                )
+            )
+            receiver.wait_ready()
+            time.sleep(QUIET)
+            before = network.cpu_seconds()
+            sender = clients.enter_context(
+                generator.send(
+                    network.port,
+                    address,
+                    count,
+                    size,
+                    connections=senders,
+                    settled=settled,
+                    rate=rate,
+                    apart=apart,
+                    transport=transport,
+                )
+            )
+            result = receiver.result()
+            after = network.cpu_seconds()
+            sender.result()
+        received = result["received"]
+        cpu = (after - before) * 1e6 / received if before is not None and after is not None else None
+        if rate:
+            return {MEDIAN: result["p50"], TAIL: result["p99"], CPU: cpu}
+        speed = received / max(result["seconds"], 1e-6)
+        if size >= LARGE:
+            return {VOLUME: speed * size / 1e6, CPU_PER_MB: cpu / size * 1e3 if cpu is not None else None}
+        figures: Figures = {RATE: speed, CPU: cpu}
+        if settled:
+            figures[ARRIVED] = received / total * 100
+        return figures
+
+    return measure
+
+
+def converse(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+    """One requester and one echo, one message under way; CPU for a request with its answer."""
+    before = network.cpu_seconds()
+    with generator.converse(network.port, network.far_port, count, transport=transport) as requester:
+        result = requester.result()
+        after = network.cpu_seconds()
+    cpu = (after - before) * 1e6 / count if before is not None and after is not None else None
+    return {MEDIAN: result["p50"], TAIL: result["p99"], CPU: cpu}
+
+
+def idle(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+    """Connections with SASL, a session and a link each: how fast, at which cost, and what each of them keeps."""
+    empty, before = network.resident_kib(), network.cpu_seconds()
+    with generator.idle(network.port, count, transport=transport) as speed:
+        after = network.cpu_seconds()
+        time.sleep(QUIET)
+        full = network.resident_kib()
+    return {
+        CONNECTIONS: speed,
+        CPU: (after - before) * 1e6 / count if before is not None and after is not None else None,
+        IDLE: empty * 1024 / 1e6 if empty is not None else None,
+        EACH: (full - empty) * 1024 / 1e3 / count if full is not None and empty is not None else None,
+    }
+
+
+IN_LINE = Layout(routers=2)
+
+ROWS: tuple[Row, ...] = (
+    Row("unsettled", "100 B unsettled 1→1", 150_000, stream()),
+    Row("presettled", "100 B pre-settled 1→1", 150_000, stream(settled=True)),
+    Row("four", "100 B unsettled, 4 senders → 4 receivers", 150_000, stream(senders=4, receivers=4)),
+    Row("four-presettled", "100 B pre-settled, 4 → 4", 150_000, stream(senders=4, receivers=4, settled=True)),
+    Row("64k", "64 KiB", 10_000, stream(size=65536)),
+    Row("1m", "1 MiB", 600, stream(size=1 << 20)),
+    Row("16m", "16 MiB", 30, stream(size=1 << 24)),
+    Row("multicast", "100 B multicast 1→10, per delivery", 15_000, stream(receivers=10, multicast=True)),
+    Row("request", "request and response", 4_000, converse),
+    Row("rate-1000", "one way at 1000/s", 3_000, stream(rate=1000.0)),
+    Row("rate-50000", "one way at 50 000/s", 100_000, stream(rate=50_000.0)),
+    Row("pairs", "100 B unsettled, 100 pairs", 150_000, stream(senders=100, receivers=100, apart=True), apart=True),
+    Row("line", "two routers in line, 100 B unsettled", 100_000, stream(), IN_LINE),
+    Row("line-presettled", "two routers in line, 100 B pre-settled", 100_000, stream(settled=True), IN_LINE),
+    Row("line-64k", "two routers in line, 64 KiB", 6_000, stream(size=65536), IN_LINE),
+    Row("line-request", "two routers in line, request and response", 2_000, converse, IN_LINE),
+    Row("idle", "idle connections with a link each", 1_000, idle),
+)
+BY_NAME = {row.name: row for row in ROWS}
+
+
+def run(row: Row, network: Running, generator: Generator, scale: float) -> Figures:
+    """One run of a row against a router that is ready."""
+    return row.measure(network, generator, max(10, int(row.count * scale)), row.layout.transport)
