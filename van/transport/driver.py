@@ -1,8 +1,9 @@
 """The one driver of connections: a reader, a writer, and a synchronous flush between them.
 
-The reader hands every batch to the adaptor and then has all touched adaptors flushed. A flush writes at once through
-the socket's descriptor; only what the socket does not take, and streams without a descriptor (TLS, WebSocket, memory),
-are left to the writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
+Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Plain sockets are read by the
+process's `Poller`; streams without a descriptor (TLS, WebSocket, memory) have a reader task. A flush writes at once
+through the socket's descriptor; only what the socket does not take, and streams without a descriptor, are left to the
+writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 import trio
 
 from van.routing.adaptor import Adaptor
+from van.transport.poller import Poller, Reader, the_poller
 from van.transport.tls import why_broken
 
 # One turn of encoding for a stream without a descriptor: one TLS write, one WebSocket message.
@@ -32,18 +34,20 @@ MAX_CHUNKS: Final = 512
 LINGER: Final = 5.0
 
 
-class _Driver:
-    """The state of one connection between its two tasks."""
+class _Driver(Reader):
+    """The state of one connection between who reads and who writes."""
 
     __slots__ = (
         "adaptor",
         "blocked",
         "deadline",
         "descriptor",
+        "ended",
         "failed",
         "fault",
         "leftover",
         "patience",
+        "poller",
         "stream",
         "wake",
         "wake_touched",
@@ -56,14 +60,17 @@ class _Driver:
         self.wake = trio.Event()
         self.leftover: list[bytes | memoryview] = []
         self.deadline = inf
+        # The peer's stream has ended, which `write` deals with for streams that the poller reads.
+        self.ended = False
         self.failed = False
-        # A fault of ours in a flush: another connection's batch may have called for it, and has no part in it.
+        # A fault of ours: another connection's batch may have called for the flush, and has no part in it.
         self.fault: Exception | None = None
         self.descriptor = -1
         if isinstance(stream, trio.SocketStream) and sys.platform != "win32":
             self.descriptor = stream.socket.fileno()
         # While this is set the writer task owns the stream's output.
         self.blocked = False
+        self.poller: Poller | None = None
         # Around what the writer task writes: a peer that takes nothing is waited for as long as it is not given up.
         self.patience: trio.CancelScope | None = None
 
@@ -129,27 +136,79 @@ class _Driver:
             until = trio.current_time() + LINGER if adaptor.closed else adaptor.gives_up_at()
             patience.deadline = min(patience.deadline, until) if adaptor.closed else until
 
-    async def read(self) -> None:
-        """The reader: batches in, until the peer's stream ends or the adaptor is done."""
+    def on_readable(self, now: float) -> int:
+        """Read a plain socket once: what the poller calls. Nothing is raised; `write` deals with what goes wrong."""
         adaptor = self.adaptor
-        receive = self.stream.receive_some if self.descriptor < 0 else self._receive
+        if self.failed or self.ended:
+            return 0
+        try:
+            data = os.read(self.descriptor, adaptor.read_size)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._broken(error)
+            data = b""
+        if not data:
+            self.ended = True
+            self.stop_reading()
+            self.wake.set()
+            if self.patience is not None:
+                # The writer waits for the socket, and has to hear of it first.
+                self.patience.deadline = -inf
+            return 0
+        try:
+            adaptor.receive_data(data, now)
+            if self.patience is not None:
+                self.be_patient()
+            if adaptor.closed or adaptor.next_deadline() < self.deadline:
+                # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
+                self.wake.set()
+        except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
+            self.fault = fault
+            self.failed = True
+            self.stop_reading()
+            self.wake.set()
+        return len(data)
+
+    def read_by(self, poller: Poller) -> None:
+        """Have the poller read from now on."""
+        self.poller = poller
+        poller.add(self.descriptor, self, self.wake_touched)
+
+    def stop_reading(self) -> None:
+        """Have the poller read no more."""
+        if self.poller is not None:
+            self.poller.remove(self.descriptor)
+
+    def _broken(self, error: OSError | trio.BrokenResourceError | trio.ClosedResourceError) -> None:
+        """The stream is broken, which is an end; say why, unless the adaptor has."""
+        self.failed = True
+        if not self.adaptor.closed and not self.adaptor.reason:
+            self.adaptor.reason = why_broken(error)
+
+    async def _end(self) -> None:
+        """Tell the adaptor that the stream has ended."""
+        async with _one_end_at_a_time():
+            self.adaptor.receive_eof(trio.current_time())
+            self.wake_touched()
+            self.be_patient()
+            self.wake.set()
+            await trio.lowlevel.checkpoint()
+
+    async def read(self) -> None:
+        """The reader task: batches in, until the peer's stream ends or the adaptor is done."""
+        adaptor = self.adaptor
+        receive = self.stream.receive_some
         current_time = trio.current_time
         wake_touched = self.wake_touched
         while not self.failed:
             try:
                 data = await receive(adaptor.read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self.failed = True
-                if not adaptor.closed and not adaptor.reason:
-                    adaptor.reason = why_broken(error)
+                self._broken(error)
                 data = b""
             if not data:
-                async with _one_end_at_a_time():
-                    adaptor.receive_eof(current_time())
-                    wake_touched()
-                    self.be_patient()
-                    self.wake.set()
-                    await trio.lowlevel.checkpoint()
+                await self._end()
                 return
             adaptor.receive_data(data if type(data) is bytes else bytes(data), current_time())
             if adaptor.departs:
@@ -159,27 +218,18 @@ class _Driver:
             wake_touched()
             self.be_patient()
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
-                # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
                 self.wake.set()
-
-    async def _receive(self, limit: int) -> bytes:
-        """What `receive_some` does, for less: wait first, since there is seldom something already, and read once."""
-        stream = self.stream
-        assert isinstance(stream, trio.SocketStream)
-        while True:
-            await trio.lowlevel.wait_readable(stream.socket)
-            try:
-                return os.read(self.descriptor, limit)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise trio.BrokenResourceError from error
 
     async def write(self) -> None:
         """The writer: waits for work that a flush could not finish, for deadlines, and for the end."""
         adaptor = self.adaptor
         stream = self.stream
-        while not self.failed:
+        while True:
+            if self.ended:
+                self.ended = False
+                await self._end()
+            if self.failed:
+                return
             if self.blocked:
                 with trio.CancelScope() as patience:
                     self.patience = patience
@@ -192,10 +242,14 @@ class _Driver:
                     finally:
                         self.patience = None
                 if patience.cancelled_caught:
+                    if self.ended:
+                        continue
                     # Nothing can be told to this peer: the adaptor says why it is given up, and the stream is cut.
                     self.failed = True
                     adaptor.handle_deadline(trio.current_time())
                     return
+                if self.ended or self.failed:
+                    continue
             if adaptor.closed:
                 return
             self.deadline = adaptor.next_deadline()
@@ -278,15 +332,22 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
     """
     driver = _Driver(stream, adaptor, wake_touched)
     adaptor.on_wake = driver.flush
+    poller = the_poller() if driver.descriptor >= 0 else None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.read)
+        if poller is not None:
+            driver.read_by(poller)
             driver.flush()
             await driver.write()
-            nursery.cancel_scope.cancel()
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(driver.read)
+                driver.flush()
+                await driver.write()
+                nursery.cancel_scope.cancel()
         if driver.fault is not None:
             raise driver.fault
     finally:
+        driver.stop_reading()
         adaptor.on_wake = _gone
         if adaptor.departs and not driver.failed:
             adaptor.depart(driver.descriptor)

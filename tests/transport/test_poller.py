@@ -1,0 +1,187 @@
+"""Plain sockets are read in one place: together, each once a turn, and without harm to one another."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+import trio
+import trio.testing
+
+from tests.transport.echo import EchoAdaptor, Endpoints
+from tests.transport.scenes import until
+from van.transport.driver import run_adaptor
+from van.transport.info import ConnectionInfo
+from van.transport.poller import FLUSH_OCTETS, Poller, Reader, the_poller
+from van.transport.url import parse_url
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
+
+INFO = ConnectionInfo(peer="peer", local="here", transport="tcp", url=parse_url("amqp://127.0.0.1:0"), outgoing=False)
+PLENTY = bytes(8 * 1024 * 1024)
+
+
+class Ends:
+    """Connections that `run_adaptor` drives, and the peers' ends of their sockets."""
+
+    def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
+        self.nursery = nursery
+        self.stack = stack
+        self.endpoints = Endpoints()
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self.endpoints.wake_touched()
+
+    def open(self, flush: Callable[[], None] | None = None) -> tuple[EchoAdaptor, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.stack.callback(theirs.close)
+        adaptor = self.endpoints(INFO)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        self.nursery.start_soon(run_adaptor, stream, adaptor, flush or self.flush)
+        return adaptor, theirs
+
+
+async def test_what_comes_in_one_turn_is_flushed_together() -> None:
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            pairs = [ends.open() for _ in range(5)]
+            await trio.testing.wait_all_tasks_blocked()
+            ends.flushes = 0
+            for _, peer in pairs:
+                peer.sendall(b"hello")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [peer.recv(100) for _, peer in pairs] == [b"hello"] * 5
+            assert ends.flushes == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_much_is_flushed_in_between() -> None:
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            pairs = [ends.open() for _ in range(4)]
+            for adaptor, peer in pairs:
+                adaptor.read_size = FLUSH_OCTETS
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * FLUSH_OCTETS)
+                peer.setblocking(False)
+            await trio.testing.wait_all_tasks_blocked()
+            ends.flushes = 0
+            sent = [peer.send(b"!quiet" + bytes(FLUSH_OCTETS // 2)) for _, peer in pairs]
+            await trio.testing.wait_all_tasks_blocked()
+            assert min(sent) * 4 > FLUSH_OCTETS
+            assert 1 < ends.flushes <= 4
+            nursery.cancel_scope.cancel()
+
+
+async def test_routers_of_one_process_each_flush_their_own() -> None:
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            one, other = Ends(nursery, stack), Ends(nursery, stack)
+            _, first = one.open()
+            _, second = other.open()
+            await trio.testing.wait_all_tasks_blocked()
+            first.sendall(b"to one")
+            second.sendall(b"to the other")
+            await trio.testing.wait_all_tasks_blocked()
+            assert first.recv(100) == b"to one"
+            assert second.recv(100) == b"to the other"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_ends_only_the_connection_that_had_it() -> None:
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            faulty, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            crash = ends.endpoints(INFO)
+            adaptor, peer = ends.open()
+            async with trio.open_nursery() as guarded:
+
+                async def guard() -> None:
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(faulty))
+                    with pytest.raises(RuntimeError, match="planted fault"):
+                        await run_adaptor(stream, crash, ends.flush)
+
+                guarded.start_soon(guard)
+                await trio.testing.wait_all_tasks_blocked()
+                theirs.sendall(b"!crash")
+                peer.sendall(b"hello")
+            assert crash.lost == 1
+            await trio.testing.wait_all_tasks_blocked()
+            assert peer.recv(100) == b"hello"
+            assert adaptor.lost == 0
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_ends_and_reads_on_gets_what_is_left() -> None:
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            adaptor, peer = ends.open()
+            adaptor.say(PLENTY)
+            await trio.testing.wait_all_tasks_blocked()
+            peer.shutdown(socket.SHUT_WR)
+            got = 0
+            peer.setblocking(False)
+            async_peer = trio.socket.from_stdlib_socket(peer)
+            with trio.fail_after(30):
+                while got < len(PLENTY):
+                    got += len(await async_peer.recv(1 << 20))
+                await until(lambda: adaptor.lost == 1)
+            assert adaptor.closed
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_reset_connection_says_why() -> None:
+    async with trio.open_nursery() as nursery:
+        with ExitStack() as stack:
+            ends = Ends(nursery, stack)
+            listening = socket.create_server(("127.0.0.1", 0))
+            stack.callback(listening.close)
+            peer = socket.create_connection(listening.getsockname())
+            ours, _ = listening.accept()
+            adaptor = ends.endpoints(INFO)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            nursery.start_soon(run_adaptor, stream, adaptor, ends.flush)
+            await trio.testing.wait_all_tasks_blocked()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            peer.close()
+            with trio.fail_after(30):
+                await until(lambda: adaptor.lost == 1)
+            assert "reset" in adaptor.reason
+
+
+async def test_who_was_removed_in_the_same_turn_is_not_read() -> None:
+    poller = the_poller()
+    assert poller is not None
+    assert poller is the_poller()
+    told: list[int] = []
+
+    class RemovesBoth(Reader):
+        def on_readable(self, now: float) -> int:
+            assert isinstance(poller, Poller)
+            told.append(os.getpid())
+            for descriptor in (one, other):
+                poller.remove(descriptor)
+            return 0
+
+    pairs = [socket.socketpair(), socket.socketpair()]
+    one, other = pairs[0][0].fileno(), pairs[1][0].fileno()
+    for ours, theirs in pairs:
+        theirs.sendall(b"x")
+        poller.add(ours.fileno(), RemovesBoth(), lambda: None)
+    with trio.fail_after(30):
+        await until(lambda: bool(told))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(told) == 1
+    for pair in pairs:
+        for end in pair:
+            end.close()
