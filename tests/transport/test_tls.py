@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from van.transport.tls import (
     ClientCertificates,
     SslProfile,
     TlsCredentials,
+    TlsStream,
     accept_tls,
     connect_tls,
     describe_tls,
@@ -26,8 +25,6 @@ from van.transport.tls import (
     subject_text,
 )
 from van.transport.url import parse_url
-
-TlsStream = trio.SSLStream[trio.abc.Stream]
 
 
 class Meeting:
@@ -217,22 +214,8 @@ async def test_alpn_is_negotiated(authority: Authority) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         stream = await connect_tls(right, client.client_context(alpn=("h2", "http/1.1")), "localhost")
-    assert stream.selected_alpn_protocol() == "http/1.1"
-    assert streams[0].selected_alpn_protocol() == "http/1.1"
-
-
-@asynccontextmanager
-async def over_tls(authority: Authority) -> AsyncIterator[tuple[TlsStream, TlsStream]]:
-    meeting = await meet(authority.credentials(), TlsCredentials(authority.trust_only()))
-    assert meeting.client is not None
-    assert meeting.server is not None
-    yield meeting.client, meeting.server
-
-
-async def test_the_secured_stream_is_trios_own(authority: Authority) -> None:
-    async with over_tls(authority) as (client, server):
-        assert type(client) is trio.SSLStream
-        assert type(server) is trio.SSLStream
+    assert stream.tls.selected_alpn_protocol() == "http/1.1"
+    assert streams[0].tls.selected_alpn_protocol() == "http/1.1"
 
 
 SUBJECT = {

@@ -1,8 +1,8 @@
 """The one driver of connections: a reader, a writer, and a synchronous flush between them.
 
-Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Plain sockets are read by the
-process's `Poller`; streams without a descriptor (TLS, WebSocket, memory) have a reader task. A flush writes at once
-through the socket's descriptor; only what the socket does not take, and streams without a descriptor, are left to the
+Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Sockets, also under TLS, are
+read by the process's `Poller`; streams without a descriptor (WebSocket, memory) have a reader task. A flush writes
+at once through the socket's descriptor; only what the socket does not take, and streams without one, are left to the
 writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 """
 
@@ -17,10 +17,11 @@ from typing import Final
 import trio
 
 from van.routing.adaptor import Adaptor
+from van.transport.layer_adaptor import behind_layers
 from van.transport.poller import Poller, Reader, the_poller
 from van.transport.tls import why_broken
 
-# One turn of encoding for a stream without a descriptor: one TLS write, one WebSocket message.
+# One turn of encoding for a stream without a descriptor: one WebSocket message.
 WRITE_SIZE: Final = 65536
 # What one flush takes, in one scattered write where payloads are large (64 KiB messages: 97 us of CPU each, 121 when
 # written 64 KiB at a time). A flush that has written this much leaves the rest to the writer task, so that other
@@ -330,10 +331,15 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
     `wake_touched` (`Router.wake_touched`) is called after every batch and flushes all adaptors that can write now.
     Exceptions of the adaptor itself pass through: they are faults of ours, for the guard of the listener or connector.
     """
+    stream, adaptor, layered = behind_layers(stream, adaptor)
     driver = _Driver(stream, adaptor, wake_touched)
     adaptor.on_wake = driver.flush
     poller = the_poller() if driver.descriptor >= 0 else None
     try:
+        for waiting in layered:
+            waiting.receive_data(b"", trio.current_time())
+        if layered:
+            wake_touched()
         if poller is not None:
             driver.read_by(poller)
             driver.flush()

@@ -6,7 +6,9 @@ could be made: connections that stand keep the context that they began with, a h
 changes nothing. (Loading into the live context would serve for the certificate, but can never take an authority away,
 and a key that does not fit would leave the context broken.)
 
-Streams are trio's own `SSLStream`. Who may connect, and what a certificate's subject may do, is decided elsewhere.
+The protocol itself is OpenSSL's, by `ssl.SSLObject`. trio's `SSLStream` stands on the same, and needs a task to write:
+through our layer the octets of a batch are encrypted and written at once. Who may connect, and what a certificate's
+subject may do, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import trio
 
 from van.transport.errors import TransportError, os_reason
 from van.transport.info import ConnectionInfo
+from van.transport.layer import Layer, LayerStream, Octets
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -42,6 +45,13 @@ ALERT_SECONDS = 1.0
 """For a few octets to a peer that has just been refused."""
 
 SECONDS_PER_DAY = 86_400.0
+
+RECORD_SIZE = 16384
+"""Octets of one record of TLS, at most. We encrypt so many at a time: OpenSSL keeps as much memory for each connection
+as it ever had to hold, and one call for 64 KiB is hardly cheaper than four (18.2 against 19.7 us)."""
+
+DECRYPT_SIZE = 32768
+"""Octets that are given to OpenSSL at a time, for the same reason."""
 
 MAX_FILE_SIZE = 4 << 20
 """No certificate, key or bundle is larger; the bundle of the public web is a quarter of a MiB."""
@@ -356,41 +366,145 @@ def warn_of_expiry(credentials: TlsCredentials, logger: FilteringBoundLogger) ->
 # -- streams
 
 
-async def accept_tls(stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.SSLStream[trio.abc.Stream]:
+class TlsLayer(Layer):
+    """One connection's TLS, by OpenSSL. `tls` tells what was negotiated."""
+
+    __slots__ = ("_held", "_incoming", "_outgoing", "_records", "tls")
+
+    def __init__(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
+        """Without `server_hostname` this is the server's side."""
+        super().__init__()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
+        )
+        # What OpenSSL did not take: in a renegotiation it has to receive something first.
+        self._held = b""
+        self._records: list[bytes | memoryview] = []
+
+    def shake_hands(self, data: bytes) -> bool:
+        """Go on with what the peer says; true when the handshake is done. Raises ssl.SSLError."""
+        self._incoming.write(data)
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def receive(self, data: bytes) -> bytes:
+        incoming = self._incoming
+        tls = self.tls
+        pieces: list[bytes] = []
+        start = 0
+        try:
+            while not self.ended:
+                incoming.write(data if len(data) <= DECRYPT_SIZE else data[start : start + DECRYPT_SIZE])
+                start += DECRYPT_SIZE
+                try:
+                    while incoming.pending or tls.pending():
+                        piece = tls.read(RECORD_SIZE)
+                        if not piece:
+                            self.ended = True
+                            break
+                        pieces.append(piece)
+                except ssl.SSLWantReadError:
+                    # The rest of a record is missing, or what came was for TLS itself.
+                    pass
+                if start >= len(data):
+                    break
+            if self.held:
+                held, self._held, self.held = self._held, b"", False
+                self.send((held,))
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def receive_eof(self) -> None:
+        if not self.ended:
+            raise trio.BrokenResourceError from ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end without a close_notify")
+
+    def send(self, chunks: Sequence[Octets]) -> None:
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if self.held:
+            self._held += data
+            return
+        write = self.tls.write
+        size = len(data)
+        written = 0
+        try:
+            if size <= RECORD_SIZE:
+                written = write(data)
+            else:
+                with memoryview(data) as view:
+                    while written < size:
+                        written += write(view[written : written + RECORD_SIZE])
+                        self._records.append(self._outgoing.read())
+        except ssl.SSLWantReadError:
+            self._held = bytes(data[written:])
+            self.held = True
+        except ssl.SSLError:
+            # The connection is broken: whoever reads will see it.
+            self.closed = True
+
+    def take(self) -> list[bytes | memoryview]:
+        records = self._records
+        if not records:
+            return [self._outgoing.read()] if self._outgoing.pending else []
+        self._records = []
+        if self._outgoing.pending:
+            records.append(self._outgoing.read())
+        return records
+
+    def speaks(self) -> bool:
+        return bool(self._records or self._outgoing.pending)
+
+    def close(self) -> None:
+        # A peer's close_notify is not waited for: AMQP has said all there was to say (RFC 8446, 6.1).
+        with suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self.closed = True
+
+
+class TlsStream(LayerStream):
+    """A stream over TLS. `tls` tells what was negotiated, and with whom."""
+
+    def __init__(self, carrier: trio.abc.Stream, layer: TlsLayer) -> None:
+        super().__init__(carrier, layer)
+        self.tls: ssl.SSLObject = layer.tls
+
+
+async def accept_tls(stream: trio.abc.Stream, context: ssl.SSLContext) -> TlsStream:
     """The server's part of the handshake. Raises TransportError (step `tls`)."""
-    secured = trio.SSLStream(stream, context, server_side=True)
-    await _shake_hands(secured, "the client")
-    return secured
+    return await _shake_hands(stream, TlsLayer(context), "the client")
 
 
-async def connect_tls(stream: trio.abc.Stream, context: ssl.SSLContext, host: str) -> trio.SSLStream[trio.abc.Stream]:
+async def connect_tls(stream: trio.abc.Stream, context: ssl.SSLContext, host: str) -> TlsStream:
     """The client's part of the handshake with `host`, whose name is sent and verified. Raises TransportError."""
     try:
-        secured = trio.SSLStream(stream, context, server_hostname=host.partition("%")[0])
+        layer = TlsLayer(context, host.partition("%")[0])
     except (ValueError, UnicodeError) as error:
         raise TransportError(TransportError.TLS, f'TLS with "{host}" failed: not a name for TLS: {error}') from error
-    await _shake_hands(secured, "the server")
-    return secured
+    return await _shake_hands(stream, layer, "the server")
 
 
-async def _shake_hands(stream: trio.SSLStream[trio.abc.Stream], peer: str) -> None:
+async def _shake_hands(carrier: trio.abc.Stream, layer: TlsLayer, peer: str) -> TlsStream:
+    stream = TlsStream(carrier, layer)
+    data = b""
     try:
-        await stream.do_handshake()
-    except trio.BrokenResourceError as error:
-        await _send_alert(stream)
-        raise TransportError(TransportError.TLS, f"TLS handshake failed: {explain(error, peer)}") from error
-
-
-async def _send_alert(stream: trio.SSLStream[trio.abc.Stream]) -> None:
-    """Send the alert that OpenSSL has written for the peer: trio drops it, and the peer would not learn the reason.
-
-    There is no public way to it; without the attribute nothing is sent, and a test fails.
-    """
-    waiting = getattr(stream, "_outgoing", None)
-    alert = waiting.read() if isinstance(waiting, ssl.MemoryBIO) else b""
-    if alert:
+        while not layer.shake_hands(data):
+            await stream.flush()
+            data = bytes(await carrier.receive_some())
+            if not data:
+                raise TransportError(TransportError.TLS, f"TLS handshake failed: {peer} closed the connection")
+        # The end of the handshake, and the tickets of a server.
+        await stream.flush()
+    except (ssl.SSLError, trio.BrokenResourceError) as error:
+        # The peer is to learn the reason: OpenSSL has written an alert.
         with trio.move_on_after(ALERT_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.transport_stream.send_all(alert)
+            await stream.flush()
+        raise TransportError(TransportError.TLS, f"TLS handshake failed: {explain(error, peer)}") from error
+    return stream
 
 
 def explain(error: BaseException, peer: str = "the peer") -> str:
@@ -454,18 +568,19 @@ def _openssl_words(error: ssl.SSLError) -> str:
 # -- who is there
 
 
-def describe_tls(info: ConnectionInfo, stream: trio.SSLStream[trio.abc.Stream], profile: SslProfile | None) -> None:
+def describe_tls(info: ConnectionInfo, stream: TlsStream, profile: SslProfile | None) -> None:
     """Fill the `tls_…` fields of `info` from a finished handshake."""
-    info.tls_version = stream.version() or ""
-    cipher = stream.cipher()
+    tls = stream.tls
+    info.tls_version = tls.version() or ""
+    cipher = tls.cipher()
     if cipher is not None:
         info.tls_cipher, info.tls_bits = cipher[0], cipher[2] or 0
-    certificate = stream.getpeercert()
+    certificate = tls.getpeercert()
     if certificate:
         info.tls_subject = subject_text(certificate)
         info.tls_peer_not_after = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
         uid_format = profile.uid_format if profile is not None else ""
-        info.tls_identity = peer_identity(certificate, lambda: stream.getpeercert(binary_form=True) or b"", uid_format)
+        info.tls_identity = peer_identity(certificate, lambda: tls.getpeercert(binary_form=True) or b"", uid_format)
 
 
 def subject_text(certificate: Any) -> str:
