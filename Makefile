@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 # Processes that share the tests: two, as many as small machines have cores. A file's tests stay together.
 WORKERS ?= 2
 
-.PHONY: help run test lint types tests simulation simulate slow fuzz bench clean
+.PHONY: help run test lint types tests simulation simulate slow fuzz bench bench-profile bench-instructions clean
 
 help:
 	@echo 'make run                run a router; SITE=site.toml for a configuration of your own'
@@ -20,6 +20,8 @@ help:
 	@echo 'make slow               the tests that take more than ten seconds each'
 	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
 	@echo 'make bench              the benchmarks; BENCH_ARGS=--quick, BENCH_ARGS="unsettled 64k --runs 5", …'
+	@echo 'make bench-profile      where the microseconds of a message go'
+	@echo 'make bench-instructions how many instructions a message takes, by valgrind'
 
 run: $(VENV)/.installed
 	$(BIN)/python -m van.router $(SITE)
@@ -61,6 +63,12 @@ fuzz: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-profile: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/stages.py $(BENCH_ARGS)
+
+bench-instructions: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/instructions.py $(BENCH_ARGS)
 
 $(BIN)/python:
 	@if [ -z '$(PYTHON)' ]; then \

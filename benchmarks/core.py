@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from measure import Figures, medians, table
@@ -16,6 +16,7 @@ from wire import Batches, Counter, Peer, message
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.sasl import SaslServer, anonymous
+from van.router.process import settle_memory
 from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE
 from van.routing.address import AddressConfig, Distribution
 from van.routing.router import Router
@@ -24,15 +25,17 @@ from van.routing.router import Router
 WRITE_SIZE = 262144
 
 
-class Station:
-    """A client, its adaptor in the router, and the octets on the way between them."""
+Trace = list[tuple[int, bytes]]
+"""What a router has been given, in order: the number of the connection, and octets."""
 
-    def __init__(self, router: Router, name: str) -> None:
-        self.peer = Peer(name)
+
+class End:
+    """The router's end of a connection."""
+
+    def __init__(self, router: Router) -> None:
         self.adaptor = AmqpAdaptor(router, ConnectionSettings(idle_timeout=0.0), sasl=SaslServer([anonymous()]))
         self.adaptor.on_wake = self.flush
         self.chunks: list[bytes | memoryview] = []
-        self.counter: Counter
 
     def flush(self) -> None:
         """What the driver does when a connection has something to write, all but the system call."""
@@ -43,6 +46,16 @@ class Station:
             else:
                 self.chunks.extend(chunks)
 
+
+class Station(End):
+    """A client, its adaptor in the router, and the octets on the way between them."""
+
+    def __init__(self, router: Router, name: str, number: int = 0) -> None:
+        super().__init__(router)
+        self.peer = Peer(name)
+        self.number = number
+        self.counter: Counter
+
     def output(self) -> bytes:
         """What the router has written to this client."""
         data = b"".join(self.chunks)
@@ -50,13 +63,21 @@ class Station:
         return data
 
 
-def shake_hands(router: Router, stations: list[Station]) -> None:
+def make_router(receivers: int) -> Router:
+    """A router where `work` has so many receivers, and each of several gets a copy."""
+    distribution = Distribution.MULTICAST if receivers > 1 else Distribution.BALANCED
+    return Router("benchmark", tokens=lambda: "token", addresses=[AddressConfig("work", distribution)])
+
+
+def shake_hands(router: Router, stations: Sequence[Station], trace: Trace | None = None) -> None:
     """Carry octets until nobody has any more."""
     busy = True
     while busy:
         busy = False
         for station in stations:
             if data := station.peer.take():
+                if trace is not None:
+                    trace.append((station.number, data))
                 station.adaptor.receive_data(data, 0.0)
                 router.wake_touched()
                 busy = True
@@ -71,26 +92,32 @@ def clock_cost() -> float:
     return min(-clock() + clock() for _ in range(1000))
 
 
-def carry(count: int, size: int, *, settled: bool = False, receivers: int = 1) -> Figures:
-    """Send `count` messages with a body of `size` octets through the core; µs for each, and for each copy."""
-    distribution = Distribution.MULTICAST if receivers > 1 else Distribution.BALANCED
-    router = Router("benchmark", tokens=lambda: "token", addresses=[AddressConfig("work", distribution)])
-    sender = Station(router, "sender")
-    receiving = [Station(router, f"receiver {number}") for number in range(receivers)]
+def carry(
+    count: int, size: int, *, settled: bool = False, receivers: int = 1, trace: Trace | None = None
+) -> Figures:
+    """Send `count` messages with a body of `size` octets through the core; µs for each, and for each copy.
+
+    What the router is given is added to `trace`.
+    """
+    router = make_router(receivers)
+    receiving = [Station(router, f"receiver {number}", number) for number in range(receivers)]
+    sender = Station(router, "sender", receivers)
     stations = [*receiving, sender]
     for station in receiving:
         station.peer.receiver("work")
     link = sender.peer.sender("work")
-    shake_hands(router, stations)
+    shake_hands(router, stations, trace)
     for station in stations:
         station.counter = Counter(station.peer.links[0], size)
-    batches = Batches(link, message(size), settled=settled)
+    batches = Batches(link, message(size, to="work"), settled=settled)
     spent = 0.0
     clock = time.process_time
     glance = clock_cost()
 
     def hand_over(station: Station, data: bytes) -> None:
         nonlocal spent
+        if trace is not None:
+            trace.append((station.number, data))
         receive: Callable[[bytes, float], None] = station.adaptor.receive_data
         begin = clock()
         receive(data, 0.0)
@@ -135,6 +162,7 @@ CASES: dict[str, tuple[int, Callable[[int], Figures]]] = {
 
 def run(runs: int = 5, scale: float = 1.0) -> dict[str, Figures]:
     """Run every case in turns; returns the medians."""
+    settle_memory()
     results: dict[str, list[Figures]] = {name: [] for name in CASES}
     for _ in range(runs):
         for name, (count, case) in CASES.items():

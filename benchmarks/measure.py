@@ -21,8 +21,10 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
-# Benchmarks run from a clone, whether the package is installed or not.
-if str(ROOT) not in sys.path:
+# Set for processes of another interpreter, where what is installed is to be measured: a compiled van.
+INSTALLED = "VAN_BENCHMARK_INSTALLED"
+# Else benchmarks run from a clone, whether the package is installed or not.
+if str(ROOT) not in sys.path and INSTALLED not in os.environ:
     sys.path.insert(0, str(ROOT))
 # A router that is not ready, or a client that has not ended, after so many seconds never will be.
 PATIENCE_SECONDS = 120.0
@@ -44,8 +46,12 @@ Figures = dict[str, float | None]
 """What is measured of one case, by its name with the unit; None where this system does not tell."""
 
 
-def environment() -> dict[str, str]:
-    """The environment of processes that import this tree's package, installed or not."""
+def environment(*, installed: bool = False) -> dict[str, str]:
+    """The environment of processes that import this tree's package, or (`installed`) that of their interpreter."""
+    if installed or INSTALLED in os.environ:
+        result = os.environ | {INSTALLED: "1"}
+        result.pop("PYTHONPATH", None)
+        return result
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 

@@ -7,7 +7,6 @@ senders connect and `Network.far_port` where receivers do. Nothing here knows wh
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -133,10 +132,9 @@ class Van(Contestant):
     def __init__(self, name: str = "van", python: str = sys.executable, tree: Path | None = ROOT) -> None:
         super().__init__(name)
         self._python = python
-        self._environment = dict(os.environ)
-        self._environment.pop("PYTHONPATH", None)
+        self._environment = environment(installed=tree is None)
         if tree is not None:
-            self._environment = environment() | {"PYTHONPATH": str(tree)}
+            self._environment["PYTHONPATH"] = str(tree)
 
     def version(self) -> str:
         """Its own line."""

@@ -70,6 +70,26 @@ def test_routers_in_line_are_measured_from_outside() -> None:
     assert rows["line-64k"]["van"]["MB/s"] > 0
 
 
+def test_the_stages_of_a_message_are_told_apart() -> None:
+    rows = run("stages.py", "unsettled", "64k", "--scale", "0.02")
+    for row in rows.values():
+        assert list(row)[:7] == ["read", "frame", "session", "route", "settle", "encode", "write"]
+        assert all(row[stage] >= 0 for stage in list(row)[:7])
+        assert row["messages per read"] > 0
+
+
+def test_instructions_are_counted_of_what_was_recorded(tmp_path: Path) -> None:
+    program = str(ROOT / "benchmarks" / "instructions.py")
+    trace = str(tmp_path / "trace")
+    for words in (["--record", "multicast", "20", trace], ["--replay", "multicast", trace]):
+        subprocess.run([sys.executable, "-W", "error", program, *words], check=True, timeout=SECONDS)
+    nothing = os.environ | {"PATH": str(tmp_path)}
+    words = [sys.executable, program, "unsettled", "--messages", "1"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS, env=nothing)
+    assert result.returncode == 1
+    assert "valgrind is not installed" in result.stderr
+
+
 def test_answers_of_the_management_node_are_measured() -> None:
     rows = run("management.py", "--links", "1200")
     assert len(rows) == 7
