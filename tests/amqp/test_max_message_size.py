@@ -92,3 +92,24 @@ def test_a_message_that_grows_too_large_is_aborted_and_rejected(octets: bool) ->
     assert sink.bodies == [b"next"]
     assert (feed.outcomes[0][0], type(feed.outcomes[0][1])) == (b"large", Rejected)
     assert session.unsettled_out == {}
+
+
+@pytest.mark.parametrize("step", [60, 300, 450, 2000])
+def test_a_stream_that_grows_too_large_is_aborted_in_its_middle(step: int, octets: bool) -> None:
+    pair = opened(octets=octets, right={"credit": 5, "max_frame_size": 512})
+    session = pair.left.begin()
+    feed = pair.left.sender(session)
+    pair.run()
+    feed.link.max_message_size = 3000
+    delivery = feed.send(b"x" * 60, more=True, tag=b"large")
+    for _ in range(3000 // step + 1):
+        pair.run()
+        if delivery.chunks is not None and not feed.outcomes:
+            feed.more(delivery, b"x" * step)
+    feed.send(b"next")
+    pair.run()
+    sink = pair.right.sinks["link"]
+    assert len(sink.aborted) == 1
+    assert sink.bodies == [b"next"]
+    assert (feed.outcomes[0][0], type(feed.outcomes[0][1])) == (b"large", Rejected)
+    assert delivery.holder.held == 0

@@ -22,6 +22,7 @@ from tests.amqp.peer import (
 from van.amqp.delivery_state import ACCEPTED, Received
 from van.amqp.errors import ErrorCondition
 from van.amqp.framing import encode_frame
+from van.amqp.link import TRANSFER_OVERHEAD
 from van.amqp.performatives import Detach, Disposition, End
 
 
@@ -246,3 +247,49 @@ def test_frames_on_a_stream_keep_the_windows(octets: bool) -> None:
     assert peer.frames() == []
     peer.send(flow(next_incoming_id=1, incoming_window=1))
     assert [frame.payload for frame in peer.frames()] == [b"2"]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_pieces_of_every_size_leave_in_frames_that_fit(settled: bool, octets: bool) -> None:
+    """However a delivery arrives, its octets leave in order, and what fills a frame more or less is one as it is."""
+    peer = Peer(octets=octets).open(max_frame_size=512).begin().attach(receiving())
+    peer.send(flow(handle=0, delivery_count=0, link_credit=10))
+    feed = peer.engine.feeds["link"]
+    room = 512 - TRANSFER_OVERHEAD
+    sizes = [5000, 300, 300, 300, room, room + 1, room // 2, room // 2 + 1, 1, 2 * room, 0, 3 * room + 1, 10]
+    pieces = [bytes((number,)) * size for number, size in enumerate(sizes)]
+    delivery = feed.send(b"first", more=True, settled=settled)
+    frames = peer.frames()
+    for piece in pieces[1:]:
+        feed.more(delivery, piece)
+        frames += peer.frames()
+    feed.more(delivery, pieces[0])
+    feed.more(delivery, pieces[1])
+    feed.more(delivery, pieces[1], last=True)
+    frames += peer.frames()
+    assert b"".join(frame.payload for frame in frames) == b"first" + b"".join([*pieces[1:], *pieces[:2], pieces[1]])
+    assert all(len(frame.payload) <= room for frame in frames)
+    assert [bool(frame.body.more) for frame in frames] == [True] * (len(frames) - 1) + [False]
+    assert all(frame.body.delivery_id is None for frame in frames[1:])
+    assert all(bool(frame.body.settled) is settled for frame in frames)
+    assert [len(frame.payload) for frame in frames].count(300) == 5
+    assert delivery.holder.held == 0
+    session = feed.link.session
+    assert session.next_outgoing_id == len(frames)
+
+
+def test_a_window_stops_a_stream_between_its_frames(octets: bool) -> None:
+    peer = Peer(octets=octets).open(max_frame_size=512).begin().attach(receiving())
+    peer.send(flow(handle=0, delivery_count=0, link_credit=1, incoming_window=3))
+    feed = peer.engine.feeds["link"]
+    payload = bytes(range(250)) * 20
+    delivery = feed.send(payload)
+    frames = peer.frames()
+    assert len(frames) == 3
+    for _ in range(20):
+        peer.send(flow(next_incoming_id=len(frames), incoming_window=2))
+        new = peer.frames()
+        assert len(new) <= 2
+        frames += new
+    assert b"".join(frame.payload for frame in frames) == payload
+    assert delivery.holder.held == 0

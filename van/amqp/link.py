@@ -365,6 +365,9 @@ class SenderLink(Link):
         "_fast_limit",
         "_first",
         "_max_payload",
+        "_middle",
+        "_middle_settled",
+        "_middle_size",
         "_prefix",
         "presettled",
         "priority",
@@ -387,6 +390,10 @@ class SenderLink(Link):
         self._max_payload = 0
         # The largest payload that is written as one frame, by the short way.
         self._fast_limit = 0
+        # What was in front of the last frame from the middle of a delivery, and what of that was particular to it.
+        self._middle = b""
+        self._middle_size = -1
+        self._middle_settled = False
         self._current_size = 0
 
     def let_go(self) -> None:
@@ -598,65 +605,128 @@ class SenderLink(Link):
         if chunks is None:  # the link is being detached, and whoever routed the delivery has dropped what was left
             chunks = deque()
         session = self.session
-        max_payload = self._max_payload
         written = 0
         while session.remote_incoming_window > 0 and written < limit:
-            pieces: list[bytes | memoryview] = []
-            size = 0
-            while chunks and size < max_payload:
-                chunk = chunks.popleft()
-                room = max_payload - size
-                if len(chunk) > room:
-                    view = memoryview(chunk)
-                    chunks.appendleft(view[room:])
-                    chunk = view[:room]
-                pieces.append(chunk)
-                size += len(chunk)
-            last = not delivery.more and not chunks
-            if size == 0 and not last:
+            if not self._first and chunks and 2 * len(chunks[0]) > self._max_payload and not delivery.aborted:
+                size = self._write_middle(out, chunks, limit - written)
+                written += size
+                if size:
+                    continue
+            size = self._write_frame(out, chunks)
+            if size < 0:
                 break
-            self._current_size += size
-            if self._current_size > self.max_message_size and not delivery.aborted:
-                delivery.holder.held -= size
-                self.abort_current()
-                self._reject(delivery)
-                break
-            first = self._first
-            self._first = False
-            if first and last and not delivery.message_format and not delivery.aborted:
-                delivery_id = delivery.out_id
-                tail = b"\x43\x41" if delivery.settled else b"\x43\x42"
-                prefix = self._prefix
-                frame_size = len(prefix) + 16 + size
-                out.append(self._fast.pack(frame_size, prefix, delivery_id, b"\xa0\x04", delivery_id, tail))
-            else:
-                out.append(
-                    encode_transfer(
-                        session.local_channel,
-                        self.handle,
-                        delivery.out_id if first else -1,
-                        delivery.out_id.to_bytes(4, "big") if first else None,
-                        delivery.message_format if first else -1,
-                        delivery.settled,
-                        not last,
-                        delivery.aborted,
-                        size,
-                    )
-                )
-            out.extend(pieces)
-            written += size + TRANSFER_OVERHEAD
-            delivery.holder.held -= size
-            session.remote_incoming_window -= 1
-            session.next_outgoing_id = (session.next_outgoing_id + 1) & MASK
-            if last:
-                self._current = None
-                if delivery.settled and not delivery.aborted:
-                    # `settled` may have come with a later frame than the first.
-                    session.unsettled_out.pop(delivery.out_id, None)
-                    self.presettled += 1
-                    self.source.left(delivery)
+            written += size
+            if self._current is not delivery:
                 break
         return written
+
+    def _write_middle(self, out: list[bytes | memoryview], chunks: deque[bytes | memoryview], limit: int) -> int:
+        """Write frames from the middle of a delivery, as long as chunks fill one more or less. Returns the octets.
+
+        A large chunk is cut into full frames; one that takes more than half of a frame is sent as it came. Most frames
+        are as large as the one before, and have the same header.
+        """
+        delivery = self._current
+        assert delivery is not None
+        session = self.session
+        max_payload = self._max_payload
+        least = max_payload // 2
+        more = delivery.more
+        settled = delivery.settled
+        window = session.remote_incoming_window
+        room = self.max_message_size - self._current_size
+        written = 0
+        frames = 0
+        while chunks and frames < window and written < limit:
+            chunk = chunks[0]
+            size = len(chunk)
+            if size > max_payload:
+                if written + max_payload > room:
+                    break
+                chunk = memoryview(chunk)
+                chunks[0] = chunk[max_payload:]
+                chunk = chunk[:max_payload]
+                size = max_payload
+            elif size > least and (more or len(chunks) > 1) and written + size <= room:
+                chunks.popleft()
+            else:
+                break
+            if size != self._middle_size or settled != self._middle_settled:
+                self._middle_size = size
+                self._middle_settled = settled
+                self._middle = encode_transfer(
+                    session.local_channel, self.handle, -1, None, -1, settled, True, False, size
+                )
+            out.append(self._middle)
+            out.append(chunk)
+            frames += 1
+            written += size
+        self._current_size += written
+        delivery.holder.held -= written
+        session.remote_incoming_window = window - frames
+        session.next_outgoing_id = (session.next_outgoing_id + frames) & MASK
+        return written
+
+    def _write_frame(self, out: list[bytes | memoryview], chunks: deque[bytes | memoryview]) -> int:
+        """Write one frame of the delivery in progress. Returns the octets written, -1 where there was none to write."""
+        delivery = self._current
+        assert delivery is not None
+        session = self.session
+        max_payload = self._max_payload
+        pieces: list[bytes | memoryview] = []
+        size = 0
+        while chunks and size < max_payload:
+            chunk = chunks.popleft()
+            room = max_payload - size
+            if len(chunk) > room:
+                view = memoryview(chunk)
+                chunks.appendleft(view[room:])
+                chunk = view[:room]
+            pieces.append(chunk)
+            size += len(chunk)
+        last = not delivery.more and not chunks
+        if size == 0 and not last:
+            return -1
+        self._current_size += size
+        if self._current_size > self.max_message_size and not delivery.aborted:
+            delivery.holder.held -= size
+            self.abort_current()
+            self._reject(delivery)
+            return -1
+        first = self._first
+        self._first = False
+        if first and last and not delivery.message_format and not delivery.aborted:
+            delivery_id = delivery.out_id
+            tail = b"\x43\x41" if delivery.settled else b"\x43\x42"
+            prefix = self._prefix
+            frame_size = len(prefix) + 16 + size
+            out.append(self._fast.pack(frame_size, prefix, delivery_id, b"\xa0\x04", delivery_id, tail))
+        else:
+            out.append(
+                encode_transfer(
+                    session.local_channel,
+                    self.handle,
+                    delivery.out_id if first else -1,
+                    delivery.out_id.to_bytes(4, "big") if first else None,
+                    delivery.message_format if first else -1,
+                    delivery.settled,
+                    not last,
+                    delivery.aborted,
+                    size,
+                )
+            )
+        out.extend(pieces)
+        delivery.holder.held -= size
+        session.remote_incoming_window -= 1
+        session.next_outgoing_id = (session.next_outgoing_id + 1) & MASK
+        if last:
+            self._current = None
+            if delivery.settled and not delivery.aborted:
+                # `settled` may have come with a later frame than the first.
+                session.unsettled_out.pop(delivery.out_id, None)
+                self.presettled += 1
+                self.source.left(delivery)
+        return size + TRANSFER_OVERHEAD
 
 
 def _drop_chunks(delivery: Delivery) -> None:
