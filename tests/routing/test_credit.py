@@ -229,3 +229,61 @@ def test_a_second_receiver_changes_nothing() -> None:
     for _ in range(3):
         network.client().receiver("q")
     assert sender.credit == 250
+
+
+def test_more_for_a_sender_that_only_credit_holds_back() -> None:
+    network = Network()
+    sender = network.client(settings=ConnectionSettings(link_capacity=8, link_capacity_limit=40)).sender("q")
+    receiver = network.client().receiver("q", credit=1000)
+    assert sender.credit == 8
+    for _ in range(400):
+        sender.send(b"x")
+    network.run()
+    assert len(receiver.bodies) == 400
+    assert sender.credit > 30
+    (incoming,) = network.router.addresses["Mq"].incoming
+    assert incoming.capacity == 40
+    network.assert_quiet()
+
+
+def test_no_more_where_it_is_not_used() -> None:
+    network = Network()
+    sender = network.client(settings=ConnectionSettings(link_capacity=8, link_capacity_limit=40)).sender("q")
+    network.client().receiver("q", credit=1000)
+    for _ in range(100):
+        sender.send(b"x")
+        network.run()
+    (incoming,) = network.router.addresses["Mq"].incoming
+    assert incoming.capacity == 8
+    network.assert_quiet()
+
+
+def test_no_more_while_a_receiver_is_slow_and_less_when_it_becomes_so() -> None:
+    network = Network()
+    sender = network.client(settings=ConnectionSettings(link_capacity=8, link_capacity_limit=40)).sender("q")
+    receiver = network.client().receiver("q", credit=1000, auto=False)
+    (incoming,) = network.router.addresses["Mq"].incoming
+    for _ in range(1000):
+        sender.send(b"x")
+    network.run()
+
+    settled = 0
+
+    def settle_all_later(seconds: float) -> None:
+        nonlocal settled
+        network.advance(seconds)
+        for got in receiver.deliveries[settled:]:
+            got.settle(ACCEPTED)
+            settled += 1
+        network.run()
+
+    for _ in range(5):
+        settle_all_later(0.5)
+    assert incoming.capacity == 8
+    for _ in range(5):
+        settle_all_later(0.001)
+    assert incoming.capacity == 40
+    for _ in range(10):
+        settle_all_later(3.0)
+    assert incoming.capacity == 8
+    assert sender.credit + len(receiver.deliveries) - settled <= 8

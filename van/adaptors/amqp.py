@@ -68,14 +68,15 @@ def nobody_counts() -> None:
 class ConnectionSettings:
     """What a listener or connector says about its connections.
 
-    max_frame_size in octets, idle_timeout in seconds (0 for never), link_capacity in deliveries, max_message_size in
-    octets (0 for no limit).
+    max_frame_size in octets, idle_timeout in seconds (0 for never), link_capacity in deliveries, which grows up to
+    link_capacity_limit, max_message_size in octets (0 for no limit).
     """
 
     __slots__ = (
         "failover",
         "idle_timeout",
         "link_capacity",
+        "link_capacity_limit",
         "max_frame_size",
         "max_links",
         "max_message_size",
@@ -92,6 +93,7 @@ class ConnectionSettings:
         max_session_frames: int = MAX_SESSION_FRAMES,
         max_links: int = DEFAULT_MAX_LINKS,
         link_capacity: int = DEFAULT_LINK_CAPACITY,
+        link_capacity_limit: int = 0,
         max_message_size: int = NO_MAX_MESSAGE_SIZE,
         idle_timeout: float = 16.0,
         sasl_required: bool = False,
@@ -102,6 +104,7 @@ class ConnectionSettings:
         self.max_session_frames = max_session_frames
         self.max_links = max_links
         self.link_capacity = link_capacity
+        self.link_capacity_limit = max(link_capacity, link_capacity_limit)
         self.max_message_size = max_message_size
         self.idle_timeout = idle_timeout
         self.sasl_required = sasl_required
@@ -454,7 +457,8 @@ class AmqpAdaptor(Adaptor):
 
     def take_incoming(self, link: ReceiverLink, text: str) -> IncomingLink:
         """Hand a link that the peer sends by to the core. Raises `AmqpLinkError`."""
-        return self.router.attach_incoming(link, text, self.settings.link_capacity)
+        settings = self.settings
+        return self.router.attach_incoming(link, text, settings.link_capacity, settings.link_capacity_limit)
 
     def take_outgoing(self, link: SenderLink, source: Source, text: str) -> OutgoingLink:
         """Hand a link that the peer receives by to the core. Raises `AmqpLinkError`."""

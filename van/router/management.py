@@ -16,7 +16,7 @@ import trio
 from van.adaptors.amqp import AmqpAdaptor, Log
 from van.management.agent import ManagementAgent
 from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
-from van.router.sections import ConnectorConfig, ListenerConfig
+from van.router.sections import LINK_CAPACITY, ConnectorConfig, ListenerConfig
 from van.transport.info import ConnectionInfo
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _endpoint(entry: ListenerConfig | ConnectorConfig, name: str) -> dict[str, A
         "max_sessions": entry.max_sessions,
         "max_session_frames": entry.max_session_frames,
         "idle_timeout": entry.idle_timeout_seconds,
-        "link_capacity": entry.link_capacity,
+        "link_capacity": entry.link_capacity or LINK_CAPACITY,
         "failover_urls": tuple(map(str, entry.failover_urls)),
         "tls": url.tls,
         "websocket": url.websocket,

@@ -49,6 +49,9 @@ SHORTEST_TIMER = 0.1
 MAX_SESSION_FRAMES = 512
 ROUTER_MAX_SESSION_FRAMES = 2048
 MAX_LINKS = 1000
+# Where link_capacity is not written: what a sender has, and what one may get whose messages are settled swiftly.
+LINK_CAPACITY = 250
+SWIFT_LINK_CAPACITY = 1000
 ROUTER_MAX_LINKS = 20_000
 # Small enough for tests and gateways, large enough for a session at its first window.
 SMALLEST_MEMORY_LIMIT = 1 * MIB
@@ -179,7 +182,10 @@ class ConnectionConfig:
         shown=f"`{MAX_LINKS}`, between routers `{ROUTER_MAX_LINKS}`",
     )
     link_capacity: int = key(
-        values.integer(1, 100_000), "Credit of a sending client: messages that it may have unsettled.", 250
+        values.integer(1, 100_000),
+        "Credit of a sending client: messages that it may have unsettled.",
+        0,
+        shown=f"`{LINK_CAPACITY}`, up to `{SWIFT_LINK_CAPACITY}` while they are settled swiftly",
     )
     max_message_size: int = key(
         values.size(0, LARGEST_SIZE), "Largest message that is taken, in octets; 0 for no limit.", 0

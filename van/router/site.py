@@ -50,7 +50,9 @@ from van.router.log import get_logger, levels
 from van.router.management import Management
 from van.router.process import FullCollections, raise_file_limit, settle_memory
 from van.router.sections import (
+    LINK_CAPACITY,
     ROUTER_ROLES,
+    SWIFT_LINK_CAPACITY,
     AddressConfig,
     ConnectionConfig,
     ConnectorConfig,
@@ -504,7 +506,8 @@ def _settings(entry: ConnectionConfig) -> ConnectionSettings:
         max_sessions=entry.max_sessions,
         max_session_frames=entry.max_session_frames,
         max_links=entry.max_links,
-        link_capacity=entry.link_capacity,
+        link_capacity=entry.link_capacity or LINK_CAPACITY,
+        link_capacity_limit=0 if entry.link_capacity else SWIFT_LINK_CAPACITY,
         max_message_size=entry.max_message_size,
         idle_timeout=entry.idle_timeout_seconds,
     )

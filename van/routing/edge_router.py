@@ -304,8 +304,10 @@ class EdgeRouter(Router):
     def temporary_address(self, mobile: bool) -> str:
         return super().temporary_address(True) if mobile else f"amqp:/_edge/{self.id}/temp.{self.tokens()}"
 
-    def attach_incoming(self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY) -> IncomingLink:
-        incoming = super().attach_incoming(link, text, capacity)
+    def attach_incoming(
+        self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, limit: int = 0
+    ) -> IncomingLink:
+        incoming = super().attach_incoming(link, text, capacity, limit)
         if not incoming.anonymous:
             self._wanted(incoming.address)
         return incoming

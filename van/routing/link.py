@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 # More than this arrived without its end, and a delivery is handed on as it comes (as the peers do, their Q2 limit).
 STREAM_THRESHOLD: Final = 262144
 DEFAULT_PRIORITY: Final = 4
+# A sender that uses more than half of its credit, and has all of it back within this many seconds, is held back by
+# credit alone: it gets more, so that it, the router and the receivers need not wait for one another.
+SWIFT_SECONDS: Final = 0.05
+# One that has its credit back after this long goes back to what it began with: what waits here for a slow receiver
+# helps nobody.
+SLOW_SECONDS: Final = 2.0
 # What a header says beyond this counts as this.
 HIGHEST_PRIORITY: Final = 9
 
@@ -32,7 +38,8 @@ class IncomingLink(DeliverySink):
     """A link that deliveries come in by.
 
     `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit
-    of an idle link: credit out + deliveries not settled + `owed`. `blocked` means that credit is withheld because
+    of an idle link: credit out + deliveries not settled + `owed`; it grows from `base` up to `limit` while all goes
+    swiftly (without growth they are equal). `blocked` means that credit is withheld because
     nobody receives. `presettled` counts deliveries that came settled, `rejected`, `released` and `modified` outcomes:
     what is accepted is the rest, and costs nothing. `between_routers`: whether the peer is a router.
     """
@@ -43,11 +50,14 @@ class IncomingLink(DeliverySink):
         "address",
         "annotations",
         "anonymous",
+        "base",
         "blocked",
         "capacity",
         "gone",
         "grant_at",
         "grown_at",
+        "least",
+        "limit",
         "link",
         "modified",
         "owed",
@@ -55,6 +65,8 @@ class IncomingLink(DeliverySink):
         "rejected",
         "released",
         "router",
+        "turn_began",
+        "turned",
     )
 
     def __init__(self, router: Router, link: ReceiverLink, address: Address, capacity: int, anonymous: bool) -> None:
@@ -64,7 +76,11 @@ class IncomingLink(DeliverySink):
         self.anonymous = anonymous
         # What other routers are told of its deliveries, made when the first goes to one.
         self.annotations: Annotations | None = None
-        self.capacity = capacity
+        self.capacity = self.base = self.limit = capacity
+        # How much credit went back since when, and how little the sender had left: a turn is over when all went back.
+        self.turned = 0
+        self.least = capacity
+        self.turn_began = router.now
         # Credit goes back in portions, so that Flows are few; a quarter keeps three quarters out all the time.
         self.grant_at = max(1, capacity // 4)
         self.owed = capacity
@@ -168,8 +184,7 @@ class IncomingLink(DeliverySink):
         owed = self.owed + 1
         self.owed = owed
         if owed >= self.grant_at and not self.blocked:
-            self.owed = 0
-            link.grant(owed)
+            self.give_back()
 
     def settles_second(self) -> bool:
         """Whether the sender will settle after it has heard the outcome (rcv-settle-mode second, 2.8.3)."""
@@ -190,8 +205,7 @@ class IncomingLink(DeliverySink):
         owed = self.owed + 1
         self.owed = owed
         if owed >= self.grant_at and not self.blocked:
-            self.owed = 0
-            self.link.grant(owed)
+            self.give_back()
 
     # -- credit --------------------------------------------------------------------------------------------------
 
@@ -199,8 +213,39 @@ class IncomingLink(DeliverySink):
         """Deliveries that took credit are done with: it goes back to the sender in portions."""
         self.owed += credit
         if self.owed >= self.grant_at and not self.blocked:
-            self.link.grant(self.owed)
-            self.owed = 0
+            self.give_back()
+
+    def give_back(self) -> None:
+        """A portion of credit goes back to the sender: more than it had if it is swift, less if it is slow."""
+        owed = self.owed
+        self.owed = 0
+        capacity = self.capacity
+        if self.limit > self.base:
+            if self.link.link_credit < self.least:
+                self.least = self.link.link_credit
+            self.turned += owed
+            if self.turned >= capacity:
+                owed += self._turn_over()
+        if owed:
+            self.link.grant(owed)
+
+    def _turn_over(self) -> int:
+        """All credit has gone back since the last turn: returns how much more the sender may have, or less."""
+        now = self.router.now
+        seconds = now - self.turn_began
+        self.turn_began = now
+        self.turned = 0
+        capacity = self.capacity
+        change = 0
+        least = self.least
+        self.least = capacity
+        if seconds <= SWIFT_SECONDS and least * 2 <= capacity:
+            change = min(capacity, self.limit - capacity)
+        elif seconds >= SLOW_SECONDS:
+            change = -min(self.grant_at, capacity - self.base)
+        self.capacity = capacity + change
+        self.grant_at = max(1, self.capacity // 4)
+        return change
 
     def unblock(self) -> None:
         """Somebody receives: the sender may begin."""

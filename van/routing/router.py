@@ -211,18 +211,24 @@ class Router(LinkStateOwner):
 
     # -- links ---------------------------------------------------------------------------------------------------
 
-    def attach_incoming(self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY) -> IncomingLink:
+    def attach_incoming(
+        self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, limit: int = 0
+    ) -> IncomingLink:
         """Take a link that deliveries come in by; an empty `text` is the anonymous terminus.
+
+        capacity: its credit when it is idle, which grows up to `limit` while its deliveries are settled swiftly.
 
         Raises `AmqpLinkError` when the address cannot be had.
         """
         if not text:
             incoming = IncomingLink(self, link, self._anonymous, capacity, True)
+            incoming.limit = max(capacity, limit)
             link.sink = incoming
             return incoming
         resends = RESEND_CAPABILITY in _target_capabilities(link)
         kind = ResendingLink if resends else IncomingLink
         incoming = kind(self, link, self.usable(text), capacity, False)
+        incoming.limit = max(capacity, limit)
         incoming.address.incoming.append(incoming)
         link.sink = incoming
         return incoming
