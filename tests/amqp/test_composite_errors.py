@@ -17,6 +17,7 @@ from van.amqp.performatives import Attach, Begin, Close, Detach, Disposition, Fl
 from van.amqp.sasl_frames import SaslInit, SaslMechanisms, SaslOutcome
 from van.amqp.terminus import Source, Target
 from van.amqp.types import Described, MapPairs, Symbol, UByte, UInt, ULong, UShort
+from van.router.version import build
 
 
 def listed(cls: type[Composite], *fields: object) -> bytes:
@@ -130,8 +131,14 @@ UNENCODABLE: list[tuple[Callable[[], Composite], str]] = [
 
 @pytest.mark.parametrize(("make", "text"), UNENCODABLE, ids=[text for _, text in UNENCODABLE])
 def test_what_cannot_be_written_is_an_encode_error(make: Callable[[], Composite], text: str) -> None:
+    try:
+        composite = make()
+    except TypeError:
+        # Compiled classes refuse what is of another type than its attribute already when they are made.
+        assert build() == "compiled"
+        return
     with pytest.raises(EncodeError, match=re.escape(text)):
-        make().encode()
+        composite.encode()
 
 
 def test_a_header_s_priority_is_one_octet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from van.amqp.composite import Composite, decode_composite
 from van.amqp.errors import DecodeError
 from van.amqp.message import AmqpSequence, AmqpValue, Data, Header, Message, Properties
 from van.amqp.types import Described, Int, MapPairs, Symbol, UByte, UInt, ULong
+from van.router.version import build
 
 ORDER = Message(
     properties=Properties(
@@ -273,24 +275,29 @@ def test_symbolic_descriptors_of_sections_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "text"),
+    ("make", "text"),
     [
-        (Message(properties=Properties(to="\ud800")), "to: '\\ud800' is not Unicode text"),
-        (Message(properties=Properties(to=1)), "amqp:properties:list: to: 1 is no string"),  # type: ignore[arg-type]
-        (Message(properties=Properties(content_type="ä")), "content-type: symbol 'ä' is not ASCII"),
-        (Message(application_properties={1: 2}), "key 1 is no string"),  # type: ignore[dict-item]
-        (Message(application_properties={"a": {1, 2}}), "set is no AMQP type"),
-        (Message(application_properties={"\ud800": 1}), "key '\\ud800' is not Unicode text"),
-        (Message(application_properties={"a": "\ud800"}), "a: '\\ud800' is not Unicode text"),
-        (Message(message_annotations={"ä": 1}), "not ASCII"),
-        (Message(footer=[]), "is no map"),  # type: ignore[arg-type]
-        (Message(body=[Data(b""), AmqpSequence([])]), "AmqpSequence among sections of Data"),  # type: ignore[arg-type]
-        (Message(body=[AmqpValue(1)]), "AmqpValue is no body"),  # type: ignore[arg-type]
-        (Message(body=b"octets"), "bytes is no body"),  # type: ignore[arg-type]
+        (lambda: Message(properties=Properties(to="\ud800")), "to: '\\ud800' is not Unicode text"),
+        (lambda: Message(properties=Properties(to=1)), "amqp:properties:list: to: 1 is no string"),  # type: ignore[arg-type]
+        (lambda: Message(properties=Properties(content_type="ä")), "content-type: symbol 'ä' is not ASCII"),
+        (lambda: Message(application_properties={1: 2}), "key 1 is no string"),  # type: ignore[dict-item]
+        (lambda: Message(application_properties={"a": {1, 2}}), "set is no AMQP type"),
+        (lambda: Message(application_properties={"\ud800": 1}), "key '\\ud800' is not Unicode text"),
+        (lambda: Message(application_properties={"a": "\ud800"}), "a: '\\ud800' is not Unicode text"),
+        (lambda: Message(message_annotations={"ä": 1}), "not ASCII"),
+        (lambda: Message(footer=[]), "is no map"),  # type: ignore[arg-type]
+        (lambda: Message(body=[Data(b""), AmqpSequence([])]), "AmqpSequence among sections of Data"),  # type: ignore[arg-type]
+        (lambda: Message(body=[AmqpValue(1)]), "AmqpValue is no body"),  # type: ignore[arg-type]
+        (lambda: Message(body=b"octets"), "bytes is no body"),  # type: ignore[arg-type]
     ],
-    ids=repr,
 )
-def test_what_cannot_be_written_is_an_encode_error(message: Message, text: str) -> None:
+def test_what_cannot_be_written_is_an_encode_error(make: Callable[[], Message], text: str) -> None:
+    try:
+        message = make()
+    except TypeError:
+        # Compiled classes refuse what is of another type than its attribute already when they are made.
+        assert build() == "compiled"
+        return
     with pytest.raises(EncodeError, match=re.escape(text)):
         message.encode()
 

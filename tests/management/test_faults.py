@@ -37,10 +37,10 @@ def test_a_fault_in_its_connection_ends_the_node_and_nothing_else() -> None:
     network = Managed()
     asker = network.asker()
 
-    def fail(data: bytes, now: float) -> None:
+    def fail(link: object, delivery: object, payload: bytes) -> None:
         raise ZeroDivisionError
 
-    network.agent.adaptor.receive_data = fail  # type: ignore[method-assign]
+    network.agent.take = fail  # type: ignore[method-assign]
     asker.sender.send(asker.request(operation="GET-TYPES").encode())
     network.run()
     assert [event for level, event, _ in network.logged if level == "error"] == [

@@ -23,6 +23,7 @@ from van.amqp.events import (
 )
 from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
 from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
 from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import MAX_SESSION_FRAMES, Session
@@ -111,6 +112,7 @@ class ConnectionSettings:
         self.failover = failover
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AmqpAdaptor(Adaptor):
     """One AMQP connection of an application (role normal), and what connections of all roles have in common.
 
@@ -367,8 +369,8 @@ class AmqpAdaptor(Adaptor):
             else:
                 assert isinstance(link, SenderLink)
                 self._attach_outgoing(link)
-        except AmqpLinkError as error:
-            self._refuse(link, error)
+        except AmqpLinkError as refusal:
+            self._refuse(link, refusal)
         except AmqpSessionError as error:
             # It has no handle, so its session does not know it.
             self._forget(link)

@@ -7,15 +7,17 @@ the core (`van.routing.edge`, `van.routing.edge_router`).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from van import __version__
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
+from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
 from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Open
+from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target, TerminusExpiryPolicy
 from van.amqp.types import Int
@@ -39,6 +41,7 @@ from van.routing.edge import (
     EdgeStreamOpener,
     MeshReceiver,
     ServiceReceiver,
+    ServiceSender,
     TrackingSender,
     attach_downlink,
     attach_incoming,
@@ -61,13 +64,35 @@ class EdgeAdaptor(AmqpAdaptor):
 
     role = EDGE
 
-    def __init__(self, router: Router, settings: ConnectionSettings, **options: Any) -> None:
+    def __init__(
+        self,
+        router: Router,
+        settings: ConnectionSettings,
+        *,
+        number: int = 0,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        hostname: str | None = None,
+        log: Log = no_log,
+        on_lost: Callable[[], None] = nobody_counts,
+        now: float = 0.0,
+    ) -> None:
         self.peer: PeerOpen | None = None
         self.edge: EdgePeer | None = None
         self.services: dict[Link, EdgeService] = {}
         self.streams = EdgeStreams(self)
         self._refusal_condition = ""
-        super().__init__(router, settings, **options)
+        super().__init__(
+            router,
+            settings,
+            number=number,
+            accepting=accepting,
+            sasl=sasl,
+            hostname=hostname,
+            log=log,
+            on_lost=on_lost,
+            now=now,
+        )
 
     # -- open ----------------------------------------------------------------------------------------------------
 
@@ -221,12 +246,34 @@ class EdgeListenerAdaptor(EdgeAdaptor):
 class EdgeConnectorAdaptor(EdgeAdaptor):
     """A connection to an interior router, at the edge router."""
 
-    def __init__(self, router: Router, settings: ConnectionSettings, **options: Any) -> None:
+    def __init__(
+        self,
+        router: Router,
+        settings: ConnectionSettings,
+        *,
+        number: int = 0,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        hostname: str | None = None,
+        log: Log = no_log,
+        on_lost: Callable[[], None] = nobody_counts,
+        now: float = 0.0,
+    ) -> None:
         assert isinstance(router, EdgeRouter)
         self.edge_router = router
         self.uplink: Uplink | None = None
         self.opener = UplinkLinks(self)
-        super().__init__(router, settings, **options)
+        super().__init__(
+            router,
+            settings,
+            number=number,
+            accepting=accepting,
+            sasl=sasl,
+            hostname=hostname,
+            log=log,
+            on_lost=on_lost,
+            now=now,
+        )
 
     def _counts(self, peer: PeerOpen) -> None:
         self.edge = self.uplink = self.edge_router.uplink_opened(
@@ -347,7 +394,7 @@ class UplinkLinks(UplinkOpener):
         return link
 
     def owned(self, link: Link, owner: LinkOwner | EdgeService) -> None:
-        if isinstance(owner, EdgeService):
+        if isinstance(owner, (ServiceReceiver, ServiceSender)):
             self._adaptor.services[link] = owner
         else:
             self._adaptor.links[link] = owner

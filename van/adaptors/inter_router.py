@@ -19,6 +19,7 @@ from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
 from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import Session
@@ -48,6 +49,7 @@ INTER_ROUTER_DATA: Final = "inter-router-data"
 PRIORITIES: Final = 10
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class InterRouterAdaptor(AmqpAdaptor):
     """One connection to another router.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # That many sessions for streams on a connection; streams beyond that share these, as the links of an application share
 # its session.
-MAX_STREAM_SESSIONS: Final = 256
+MAX_STREAM_SESSIONS = 256
 LINK_NAME: Final = "qdlink."
 # Link names of the native dialect end in so many random characters, as correlators and temporary addresses do.
 TOKEN_LENGTH: Final = 15

@@ -319,8 +319,8 @@ class Connection:
                         session.on_flow(data, body, stop)
                 else:
                     self._receive_performative(data, body, stop, channel)
-            except AmqpSessionError as error:
-                self._fail_session(channel, error)
+            except AmqpSessionError as fault:
+                self._fail_session(channel, fault)
             except AmqpError as error:
                 self._fail(error)
         if pos < end and not self.closed:

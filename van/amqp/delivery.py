@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from van.amqp.native import mypyc_attr
+
 if TYPE_CHECKING:
     from van.amqp.link import ReceiverLink, SenderLink
 
@@ -87,6 +89,7 @@ class Delivery:
         return self.payload if self.chunks is None else b"".join(self.chunks)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DeliveryOrigin:
     """Where an outgoing delivery came from: told of states without settlement, and once what became of it."""
 
@@ -101,6 +104,7 @@ class DeliveryOrigin:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DeliverySink(DeliveryOrigin):
     """The owner of a `ReceiverLink`; deliveries that it passes on may come back to it as their origin."""
 
@@ -129,6 +133,7 @@ class DeliverySink(DeliveryOrigin):
         """The sender sent a Flow for this link, and gave `returned` credits back with it (an answer to drain)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DeliveryTarget(DeliveryOrigin):
     """Where a delivery went: of one that had not arrived whole, it is told how it goes on.
 
@@ -150,6 +155,7 @@ class DeliveryTarget(DeliveryOrigin):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DeliverySource(DeliveryTarget):
     """The owner of a `SenderLink`: deliveries wait in `undelivered` until the link pulls them."""
 

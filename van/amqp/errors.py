@@ -7,43 +7,45 @@ What is written to the peer because of it is the business of `connection.py`.
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class ErrorCondition:
     """The symbols of `amqp-error`, `connection-error`, `session-error`, `link-error`, and the routers' own (`qd:`)."""
 
-    INTERNAL_ERROR = "amqp:internal-error"
-    NOT_FOUND = "amqp:not-found"
-    UNAUTHORIZED_ACCESS = "amqp:unauthorized-access"
-    DECODE_ERROR = "amqp:decode-error"
-    RESOURCE_LIMIT_EXCEEDED = "amqp:resource-limit-exceeded"
-    NOT_ALLOWED = "amqp:not-allowed"
-    INVALID_FIELD = "amqp:invalid-field"
-    NOT_IMPLEMENTED = "amqp:not-implemented"
-    RESOURCE_LOCKED = "amqp:resource-locked"
-    PRECONDITION_FAILED = "amqp:precondition-failed"
-    RESOURCE_DELETED = "amqp:resource-deleted"
-    ILLEGAL_STATE = "amqp:illegal-state"
-    FRAME_SIZE_TOO_SMALL = "amqp:frame-size-too-small"
+    INTERNAL_ERROR: Final = "amqp:internal-error"
+    NOT_FOUND: Final = "amqp:not-found"
+    UNAUTHORIZED_ACCESS: Final = "amqp:unauthorized-access"
+    DECODE_ERROR: Final = "amqp:decode-error"
+    RESOURCE_LIMIT_EXCEEDED: Final = "amqp:resource-limit-exceeded"
+    NOT_ALLOWED: Final = "amqp:not-allowed"
+    INVALID_FIELD: Final = "amqp:invalid-field"
+    NOT_IMPLEMENTED: Final = "amqp:not-implemented"
+    RESOURCE_LOCKED: Final = "amqp:resource-locked"
+    PRECONDITION_FAILED: Final = "amqp:precondition-failed"
+    RESOURCE_DELETED: Final = "amqp:resource-deleted"
+    ILLEGAL_STATE: Final = "amqp:illegal-state"
+    FRAME_SIZE_TOO_SMALL: Final = "amqp:frame-size-too-small"
 
-    CONNECTION_FORCED = "amqp:connection:forced"
-    FRAMING_ERROR = "amqp:connection:framing-error"
-    CONNECTION_REDIRECT = "amqp:connection:redirect"
+    CONNECTION_FORCED: Final = "amqp:connection:forced"
+    FRAMING_ERROR: Final = "amqp:connection:framing-error"
+    CONNECTION_REDIRECT: Final = "amqp:connection:redirect"
 
-    WINDOW_VIOLATION = "amqp:session:window-violation"
-    ERRANT_LINK = "amqp:session:errant-link"
-    HANDLE_IN_USE = "amqp:session:handle-in-use"
-    UNATTACHED_HANDLE = "amqp:session:unattached-handle"
+    WINDOW_VIOLATION: Final = "amqp:session:window-violation"
+    ERRANT_LINK: Final = "amqp:session:errant-link"
+    HANDLE_IN_USE: Final = "amqp:session:handle-in-use"
+    UNATTACHED_HANDLE: Final = "amqp:session:unattached-handle"
 
-    DETACH_FORCED = "amqp:link:detach-forced"
-    TRANSFER_LIMIT_EXCEEDED = "amqp:link:transfer-limit-exceeded"
-    MESSAGE_SIZE_EXCEEDED = "amqp:link:message-size-exceeded"
-    LINK_REDIRECT = "amqp:link:redirect"
-    STOLEN = "amqp:link:stolen"
+    DETACH_FORCED: Final = "amqp:link:detach-forced"
+    TRANSFER_LIMIT_EXCEEDED: Final = "amqp:link:transfer-limit-exceeded"
+    MESSAGE_SIZE_EXCEEDED: Final = "amqp:link:message-size-exceeded"
+    LINK_REDIRECT: Final = "amqp:link:redirect"
+    STOLEN: Final = "amqp:link:stolen"
 
-    NO_ROUTE_TO_DEST = "qd:no-route-to-dest"
-    ROUTED_LINK_LOST = "qd:routed-link-lost"
-    FORBIDDEN = "qd:forbidden"
-    CONNECTION_ROLE = "qd:connection-role"
+    NO_ROUTE_TO_DEST: Final = "qd:no-route-to-dest"
+    ROUTED_LINK_LOST: Final = "qd:routed-link-lost"
+    FORBIDDEN: Final = "qd:forbidden"
+    CONNECTION_ROLE: Final = "qd:connection-role"
 
 
 class AmqpError(Exception):

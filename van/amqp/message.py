@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -45,6 +46,7 @@ from van.amqp.composite import (
     register,
 )
 from van.amqp.errors import DecodeError
+from van.amqp.native import mypyc_attr
 from van.amqp.types import Int, Symbol, UByte, ULong
 
 # Descriptors of the sections (3.2).
@@ -444,6 +446,7 @@ _NULLS = tuple([b"\x40" * nulls for nulls in range(len(_FIELDS) + 1)])
 _ABSENT = tuple([[None] * missing for missing in range(len(_FIELDS) + 1)])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Message:
     """A whole message (3.2). Sections that are absent are None.
 
@@ -616,7 +619,9 @@ def _encode_application_properties(properties: dict[str, object], out: bytearray
     # A map8, of which size and count are set at the end.
     out += b"\x00\x53\x74\xc1\x00\x00"
     start = len(out)
-    for key, value in properties.items():
+    # What callers put there is looked at below, whatever the annotation promises.
+    items: Iterable[tuple[object, object]] = properties.items()
+    for key, value in items:
         if type(key) is str:
             try:
                 raw = key.encode()

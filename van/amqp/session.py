@@ -35,6 +35,7 @@ from van.amqp.hot import (
     encode_flow,
 )
 from van.amqp.link import Link, ReceiverLink, SenderLink, wire_error
+from van.amqp.native import mypyc_attr
 from van.amqp.performatives import (
     ROLE_RECEIVER,
     ROLE_SENDER,
@@ -66,6 +67,7 @@ DISPOSITION_OVERHEAD: Final = 40
 MAX_TAG_LENGTH: Final = 32
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WindowPolicy:
     """Decides how many frames a session may receive. This one knows no memory limit; a router's byte budget does."""
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from van.amqp.native import mypyc_attr
+
 # One read, and one batch: about 500 small messages, one to two milliseconds of work.
 READ_SIZE: Final = 65536
 # A read where large frames come: it holds few of them, so the batch is as short, and there are fewer reads.
@@ -24,6 +26,7 @@ def _nobody_drives() -> None:
     """Stand in for `on_wake` until a driver takes over: its first flush finds what is waiting."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Adaptor:
     """One connection of some protocol, without I/O.
 

@@ -9,7 +9,7 @@ any address is. What an edge router does on its own side is in `edge_router.py`.
 from __future__ import annotations
 
 import struct
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
@@ -564,16 +564,7 @@ def _outgoing(
 # -- what the routers tell one another ---------------------------------------------------------------------------------
 
 
-class EdgeService:
-    """The owner of a link that carries no deliveries of applications."""
-
-    __slots__ = ()
-
-    def lost(self) -> None:
-        """The link is gone."""
-
-
-class ServiceReceiver(EdgeService, DeliverySink):
+class ServiceReceiver(DeliverySink):
     """A link that the peer tells something by, in small messages."""
 
     __slots__ = ("capacity", "link", "peer")
@@ -587,6 +578,9 @@ class ServiceReceiver(EdgeService, DeliverySink):
     def started(self) -> None:
         """Both sides have attached."""
         self.link.grant(self.capacity)
+
+    def lost(self) -> None:
+        """The link is gone."""
 
     def take(self, message: Message) -> None:
         """Take what the peer says. Raises DecodeError."""
@@ -630,7 +624,7 @@ class ServiceReceiver(EdgeService, DeliverySink):
         """Nothing is passed on from here."""
 
 
-class ServiceSender(EdgeService, DeliverySource):
+class ServiceSender(DeliverySource):
     """A link by which the peer is told something. What became of it does not matter."""
 
     __slots__ = ("link", "peer")
@@ -650,6 +644,7 @@ class ServiceSender(EdgeService, DeliverySource):
         return delivery
 
     def lost(self) -> None:
+        """The link is gone."""
         unsettled = self.link.session.unsettled_out
         for delivery in [delivery for delivery in unsettled.values() if delivery.sender is self.link]:
             del unsettled[delivery.out_id]
@@ -672,6 +667,10 @@ class ServiceSender(EdgeService, DeliverySource):
 
     def others_wait(self) -> bool:
         return False
+
+
+# The owner of a link that carries no deliveries of applications.
+EdgeService: TypeAlias = ServiceReceiver | ServiceSender
 
 
 class MeshReceiver(ServiceReceiver):

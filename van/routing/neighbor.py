@@ -24,15 +24,15 @@ LinkT = TypeVar("LinkT", bound="LinkOfMany")
 
 PRIORITIES: Final = 10
 # The largest control message that is taken, in octets: an absolute update of some 100 000 addresses.
-MAX_CONTROL_MESSAGE: Final = 16 * 1024 * 1024
+MAX_CONTROL_MESSAGE = 16 * 1024 * 1024
 # Control messages that wait for a neighbour that takes none: it will be given up for its silence soon.
-MAX_CONTROL_BACKLOG: Final = 10_000
+MAX_CONTROL_BACKLOG = 10_000
 # Control links come before every priority of data.
 CONTROL_PRIORITY: Final = 10
 # Streaming links that lie idle on one connection beyond this are closed (as the C routers do), and at most so many are
 # opened.
-MAX_IDLE_STREAMS: Final = 128
-MAX_STREAMS: Final = 4096
+MAX_IDLE_STREAMS = 128
+MAX_STREAMS = 4096
 
 
 class StreamOpener:

@@ -61,7 +61,7 @@ STALL_CHECK_INTERVAL: Final = 1.0
 # How often idle streaming links are looked at, in seconds (as the C routers do).
 STREAM_CLOSE_INTERVAL: Final = 30.0
 # Annotations of so many kinds are remembered: one kind for each sender and way. Beyond that all are worked out anew.
-MAX_ANNOTATIONS: Final = 4096
+MAX_ANNOTATIONS = 4096
 # Longer sections than this, in octets, are worked out each time: otherwise a peer could have 4096 of 64 KiB kept.
 MAX_REMEMBERED_SECTION: Final = 4096
 # Neighbours of another kind look at what has changed once a second; some news takes two looks.
@@ -81,7 +81,7 @@ ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
 LinkOwner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
 
 
-def _nobody_logs(level: str, event: str, **fields: object) -> None:
+def nobody_logs(level: str, event: str, **fields: object) -> None:
     """Stand in for `log` where nobody keeps one."""
 
 
@@ -109,7 +109,7 @@ class Router(LinkStateOwner):
         instance: int = 0,
         sequence: int = 0,
         timers: Timers | None = None,
-        log: Callable[..., None] = _nobody_logs,
+        log: Callable[..., None] = nobody_logs,
         now: float = 0.0,
     ) -> None:
         self.id = id
@@ -662,10 +662,10 @@ class Router(LinkStateOwner):
         """The `to` of a delivery's properties; None when they have not come yet, or it was refused for them."""
         try:
             to = read_to(delivery.data(), not delivery.more)
-        except IncompleteMessageError as error:
+        except IncompleteMessageError as cut:
             # Its properties have not come yet: the next frame is another chance.
             if not delivery.more or sum(map(len, delivery.chunks or ())) > MAX_BEFORE_PROPERTIES:
-                self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)
+                self._refuse(delivery, ErrorCondition.DECODE_ERROR, cut.description)
             return None
         except DecodeError as error:
             self._refuse(delivery, ErrorCondition.DECODE_ERROR, error.description)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from math import inf
 
 from van.amqp.errors import DecodeError
+from van.amqp.native import mypyc_attr
 from van.routing.dialect.control import (
     ALL_MOBILE,
     ALL_ROUTERS,
@@ -141,6 +142,7 @@ class Timers:
         self.announce_patience = announce_patience
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LinkStateOwner:
     """What the engine's owner does for it. All calls come from inside the engine's methods."""
 
