@@ -10,12 +10,16 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Processes that share the tests: two, as many as small machines have cores. A file's tests stay together.
 WORKERS ?= 2
+# Where `make test-compiled` installs the compiled wheel: beside the sources, which tests must not see.
+COMPILED := build/compiled
 
-.PHONY: help run test lint types tests simulation simulate slow fuzz bench bench-profile bench-instructions clean
+.PHONY: help run test test-compiled wheel-compiled lint types tests simulation simulate slow fuzz bench bench-profile bench-instructions clean
 
 help:
 	@echo 'make run                run a router; SITE=site.toml for a configuration of your own'
 	@echo 'make test               all checks: ruff, mypy, tests, coverage, some simulated networks'
+	@echo 'make wheel-compiled     a wheel for this machine whose hot modules are compiled, in dist/; needs a C compiler'
+	@echo 'make test-compiled      the tests on that wheel, installed in an environment of its own'
 	@echo 'make simulate           the whole simulation: 200 networks of 50 routers, five of 1000, one of 1000 from cold'
 	@echo 'make slow               the tests that take more than ten seconds each'
 	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
@@ -57,6 +61,21 @@ simulate: $(VENV)/.installed-test
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+wheel-compiled: $(BIN)/python
+	rm -rf $(COMPILED)/wheel
+	VAN_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(COMPILED)/wheel .
+	mkdir -p dist && cp $(COMPILED)/wheel/*.whl dist/
+
+# The root, where `tests` is found, comes behind the installed packages, and the working directory not at all
+# (PYTHONSAFEPATH): `van` is what was installed, which tests/test_build.py asserts.
+test-compiled: wheel-compiled
+	rm -rf $(COMPILED)/venv
+	$(BIN)/python -m venv $(COMPILED)/venv
+	$(COMPILED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/wheel/*.whl)[test]"
+	pwd > "$$(echo $(COMPILED)/venv/lib/python*/site-packages)/tests-of-van.pth"
+	PYTHONSAFEPATH=1 VAN_TESTED_BUILD=compiled $(COMPILED)/venv/bin/python -m pytest -o pythonpath= \
+		-m 'not slow' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)

@@ -33,7 +33,8 @@ MAY_IMPORT = {
 
 # Libraries of others, where they may be imported at all; the rest of van is the standard library and trio.
 THIRD_PARTY = {
-    "amqp": set[str](),
+    # Where types are checked, and nowhere else: nobody who runs van has it.
+    "amqp": {"mypy_extensions"},
     "routing": set[str](),
     "adaptors": set[str](),
     "management": {"attrs", "cattrs"},

@@ -301,7 +301,9 @@ class Composite:
             return NotImplemented
         return all(getattr(self, field.attribute) == getattr(other, field.attribute) for field in self.FIELDS)
 
-    __hash__ = None  # type: ignore[assignment]  # they can be changed
+    def __hash__(self) -> int:
+        """Raise TypeError: it can be changed."""
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         values = [(field, getattr(self, field.attribute)) for field in self.FIELDS]

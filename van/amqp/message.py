@@ -206,7 +206,9 @@ class Data:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Data) and self.value == other.value
 
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
+    def __hash__(self) -> int:
+        """Raise TypeError: it can be changed."""
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         return f"Data({self.value!r})"
@@ -223,7 +225,9 @@ class AmqpSequence:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AmqpSequence) and self.value == other.value
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        """Raise TypeError: it can be changed."""
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         return f"AmqpSequence({self.value!r})"
@@ -240,7 +244,9 @@ class AmqpValue:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AmqpValue) and self.value == other.value
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        """Raise TypeError: it can be changed."""
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         return f"AmqpValue({self.value!r})"
@@ -488,7 +494,9 @@ class Message:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in _SECTION_ATTRIBUTES)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        """Raise TypeError: it can be changed."""
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         values = [(name, getattr(self, name)) for name in _SECTION_ATTRIBUTES]

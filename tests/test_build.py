@@ -1,0 +1,60 @@
+"""What is tested is what is meant: the sources, or with `VAN_TESTED_BUILD=compiled` the wheel that was installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import van
+from van.router.version import build
+
+ROOT = Path(__file__).parent.parent
+TESTED = os.environ.get("VAN_TESTED_BUILD", "pure")
+
+
+def hook() -> dict[str, list[str]]:
+    """What `pyproject.toml` says of compiling."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    return found
+
+
+def compilable() -> list[str]:
+    """The modules of the packages that are compiled, but for those that stay interpreted."""
+    files = [file for package in hook()["packages"] for file in sorted((ROOT / package).rglob("*.py"))]
+    paths = [file.relative_to(ROOT) for file in files if file.name != "__init__.py"]
+    return [".".join(path.with_suffix("").parts) for path in paths if path.as_posix() not in hook()["interpreted"]]
+
+
+def test_the_build_that_is_tested() -> None:
+    assert build() == TESTED
+
+
+@pytest.mark.parametrize("module", compilable())
+def test_a_module_is_an_extension_in_the_compiled_build_only(module: str) -> None:
+    file = str(importlib.import_module(module).__file__)
+    assert file.endswith(tuple(EXTENSION_SUFFIXES)) == (TESTED == "compiled")
+
+
+def test_what_stays_interpreted_is_there() -> None:
+    for path in hook()["interpreted"]:
+        assert (ROOT / path).exists()
+        module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
+        assert str(module.__file__).endswith(".py")
+
+
+def test_the_compiled_build_is_not_in_the_tree() -> None:
+    """Else a module of the tree, which nobody compiled from it, would be tested in its place."""
+    assert (Path(str(van.__file__)).is_relative_to(ROOT / "van")) == (TESTED == "pure")
+
+
+def test_processes_that_tests_start_run_the_same_build() -> None:
+    command = [sys.executable, "-m", "van.router", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.endswith(f"{TESTED})\n")
