@@ -184,7 +184,7 @@ def test_the_coverage_settings_leave_out_nothing_else() -> None:
 
 # Not ours, or made by tools.
 SKIPPED_FOLDERS = {
-    ".git", ".venv", ".interop", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__",
+    ".git", ".venv", ".interop", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__",
 }  # fmt: skip
 TEXT = {"", ".py", ".md", ".toml", ".js", ".yml", ".cfg", ".txt", ".sh"}
 # Written in two parts, so that this file does not mention them either.
