@@ -159,6 +159,18 @@ def test_gaps_and_other_states_begin_new_ranges() -> None:
     ]
 
 
+def test_what_is_accepted_out_of_order_is_put_together() -> None:
+    peer = sender_to(Endpoint(credit=20, outcome=None))
+    for number in range(12):
+        peer.send(transfer(number))
+    sink = peer.engine.sinks["link"]
+    for start in (1, 0, 2):  # three receivers that had them in turn; one of the second's is missing
+        for number in range(start, 12, 3):
+            if number != 7:
+                sink.link.settle(sink.received[number], ACCEPTED)
+    assert [(body.first, body.last) for body in peer.take()] == [(0, 6), (8, 11)]
+
+
 def test_ours_go_on_across_the_wrap() -> None:
     peer = sender_to(Endpoint(credit=10))
     for number in (LAST - 1, LAST, 0, 1):

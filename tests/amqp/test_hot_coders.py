@@ -28,6 +28,7 @@ from van.amqp.hot import (
     decode_disposition,
     decode_flow,
     decode_transfer,
+    encode_accepted,
     encode_disposition,
     encode_flow,
     encode_transfer,
@@ -226,6 +227,13 @@ def test_a_disposition_is_written(
     if told.last is None:
         told.last = told.first
     assert (told_channel, told) == (channel, body)
+
+
+@given(channels, ids, ids)
+@example(0, 7, 7)
+def test_an_acceptance_is_written(channel: int, first: int, last: int) -> None:
+    body = Disposition(role=True, first=first, last=last if last != first else None, settled=True, state=ACCEPTED)
+    assert written(encode_accepted(channel, first, last)) == (channel, body)
 
 
 @pytest.mark.parametrize("size", [0, 200, 230, 245, 250, 260, 70000])

@@ -315,6 +315,22 @@ def encode_disposition(channel: int, role: bool, first: int, last: int, settled:
     return _list_frame(channel, 0x15, count, (b"\x41" if role else b"\x42") + fields)
 
 
+# Size, data offset and type, channel; descriptor, list8 of five, role receiver; first, last; settled, accepted.
+_pack_accepted = struct.Struct(">IHH8sIBI5s").pack
+_pack_accepted_one = struct.Struct(">IHH8sI6s").pack
+
+
+def encode_accepted(channel: int, first: int, last: int) -> bytes:
+    """The Disposition frame by which a receiver settles deliveries as accepted: nearly all that are written."""
+    if first == last:
+        return _pack_accepted_one(
+            26, 0x0200, channel, b"\x00\x53\x15\xc0\x0d\x05\x41\x70", first, b"\x40\x41\x00\x53\x24\x45"
+        )
+    return _pack_accepted(
+        30, 0x0200, channel, b"\x00\x53\x15\xc0\x11\x05\x41\x70", first, 0x70, last, b"\x41\x00\x53\x24\x45"
+    )
+
+
 def encode_flow(
     channel: int,
     next_incoming_id: int,

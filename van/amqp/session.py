@@ -31,6 +31,7 @@ from van.amqp.hot import (
     decode_disposition,
     decode_flow,
     decode_transfer,
+    encode_accepted,
     encode_disposition,
     encode_flow,
 )
@@ -96,6 +97,7 @@ class Session(Holder):
     """
 
     __slots__ = (
+        "_accepted",
         "_first",
         "_first_outgoing_id",
         "_flow_due",
@@ -166,6 +168,8 @@ class Session(Holder):
         self._flow_due = False
         # States named without settling, by role and delivery-id: only the last of each is worth writing.
         self._updates: dict[tuple[bool, int], object] = {}
+        # What is settled and waits to be written: accepted by us as the receiver, and all else.
+        self._accepted: list[tuple[int, int]] = []
         self._ranges: list[tuple[int, int, bool, bool, object]] = []
         self._first = -1
         self._last = -1
@@ -312,7 +316,10 @@ class Session(Holder):
 
     def _flush_range(self) -> None:
         if self._first >= 0:
-            self._ranges.append((self._first, self._last, ROLE_RECEIVER, True, self._state))
+            if self._state is ACCEPTED:
+                self._accepted.append((self._first, self._last))
+            else:
+                self._ranges.append((self._first, self._last, ROLE_RECEIVER, True, self._state))
             self._first = -1
 
     # -- output --------------------------------------------------------------------------------------------------
@@ -322,6 +329,7 @@ class Session(Holder):
         self.marked = False
         if self.end_sent or not self.local_begun or self.connection.close_sent:
             self._updates.clear()
+            self._accepted.clear()
             self._ranges.clear()
             self.flows.clear()
             self._first = -1
@@ -332,9 +340,17 @@ class Session(Holder):
                 out.append(self._disposition(role, delivery_id, delivery_id, False, state))
             self._updates.clear()
         self._flush_range()
-        for first, last, role, settled, state in self._ranges:
-            out.append(self._disposition(role, first, last, settled, state))
-        self._ranges.clear()
+        accepted = self._accepted
+        if accepted:
+            if len(accepted) > 1:
+                accepted = _joined(accepted)
+            for first, last in accepted:
+                out.append(encode_accepted(channel, first, last))
+            self._accepted.clear()
+        if self._ranges:
+            for first, last, role, settled, state in self._ranges:
+                out.append(self._disposition(role, first, last, settled, state))
+            self._ranges.clear()
         renewed = self._flow_due
         self._flow_due = False
         if self.incoming_window <= self.renew_at and self._renew():
@@ -658,6 +674,22 @@ def _flow_fields(flow: Flow) -> list[int]:
         flow.available,
     )
     return [-1 if value is None else value for value in values] + [int(bool(flow.drain)), int(bool(flow.echo))]
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """As few ranges as say the same: what went to several receivers in turn is settled out of order."""
+    ranges.sort()
+    joined: list[tuple[int, int]] = []
+    first, last = ranges[0]
+    for index in range(1, len(ranges)):
+        following = ranges[index]
+        if following[0] == last + 1:
+            last = following[1]
+        else:
+            joined.append((first, last))
+            first, last = following
+    joined.append((first, last))
+    return joined
 
 
 def _encode_state(state: object, limit: int) -> bytes:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from van.routing.remote import RemoteDestinations
     from van.routing.router_link import Hop
 
+# Added to what *balanced* compares for a receiver that is full, or in the middle of a stream: it comes last.
+LAST_CHOICE: Final = 0x40000000
+
 
 def forward_balanced(address: Address, delivery: Delivery) -> None:
     """Hand the delivery to the receiver with the fewest deliveries outstanding; those with none take turns."""
@@ -33,11 +36,16 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
         return
     start = address.cursor % count
     best = links[start]
-    best_value = best.load()
+    # `load()` of each, written out: this is done for every message.
+    best_value = best.outstanding
     if best_value:
+        if best.streaming or best_value >= best.capacity:
+            best_value += LAST_CHOICE
         for offset in range(1, count):
             link = links[(start + offset) % count]
-            value = link.load()
+            value = link.outstanding
+            if value and (link.streaming or value >= link.capacity):
+                value += LAST_CHOICE
             if value < best_value:
                 best = link
                 best_value = value

@@ -16,7 +16,7 @@ from van.amqp.message import read_priority
 from van.amqp.performatives import Error
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
-from van.routing.forwarder import Collector, drop_payload
+from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload
 
 if TYPE_CHECKING:
     from van.routing.router import Router
@@ -380,7 +380,7 @@ class OutgoingLink(DeliverySource):
         """What *balanced* compares: deliveries outstanding; a link that is full or busy with a stream comes last."""
         value = self.outstanding
         if self.streaming or value >= self.capacity:
-            return value + 0x40000000
+            return value + LAST_CHOICE
         return value
 
     def echoes(self, delivery: Delivery) -> bool:

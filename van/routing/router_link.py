@@ -23,7 +23,7 @@ from van.routing.dialect.annotations import (
     Annotations,
     section_end,
 )
-from van.routing.forwarder import Collector, drop_payload, no_destination
+from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload, no_destination
 from van.routing.link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, STREAM_THRESHOLD, IncomingLink, OutgoingLink
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class Hop:
     def load(self) -> int:
         """What *balanced* compares."""
         outstanding = self.outstanding
-        return outstanding + self.cost if outstanding < HOP_CAPACITY else outstanding + self.cost + 0x40000000
+        return outstanding + self.cost if outstanding < HOP_CAPACITY else outstanding + self.cost + LAST_CHOICE
 
     def enqueue(self, delivery: Delivery) -> None:
         """Send a delivery to the neighbour."""
