@@ -159,6 +159,9 @@ class _Driver(Reader):
             return 0
         try:
             adaptor.receive_data(data, now)
+            if adaptor.departs:
+                # What comes now is for whoever takes the stream over.
+                self.stop_reading()
             if self.patience is not None:
                 self.be_patient()
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
