@@ -39,7 +39,7 @@ THIRD_PARTY = {
     "adaptors": set[str](),
     "management": {"attrs", "cattrs"},
     "transport": {
-        "cryptography", "h11", "outcome", "python_socks", "scramp", "structlog", "trio", "trio_websocket", "wsproto",
+        "cryptography", "h11", "outcome", "python_socks", "scramp", "structlog", "trio", "wsproto",
     },
     "client": {"outcome", "structlog", "trio"},
     "testing": {"trio"},

@@ -135,9 +135,9 @@ async def test_tls_and_websocket_inside_the_tunnel(authority: Authority) -> None
 
     async def serve(stream: trio.SocketStream) -> None:
         secured = await accept_tls(stream, server.server_context())
-        async with accept_websocket(secured) as websocket:
-            await websocket.send_all(await websocket.receive_some())
-            await websocket.receive_some()
+        websocket = await accept_websocket(secured)
+        await websocket.send_all(await websocket.receive_some())
+        await websocket.receive_some()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery, running(Relay(http_connect)) as relay:

@@ -70,13 +70,11 @@ async def open_stream(
         if opening.cancelled_caught:
             raise TransportError(TransportError.TIMEOUT, f"not connected within {timeout:g} s: still at {stage}")
         if url.websocket:
-            async with connect_websocket(stream, url.host_header, url.path, deadline=deadline) as websocket:
-                info.subprotocol, info.path = websocket.subprotocol, websocket.path
-                yield websocket, info
-        else:
-            yield stream, info
-            with trio.move_on_after(CLOSE_TIMEOUT):
-                await stream.aclose()
+            stream = websocket = await connect_websocket(stream, url.host_header, url.path, deadline=deadline)
+            info.subprotocol, info.path = websocket.subprotocol, websocket.path
+        yield stream, info
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await stream.aclose()
     except TransportError as error:
         raise TransportError(error.step, f"{url}: {error}") from error
     finally:

@@ -1,9 +1,9 @@
 """The one driver of connections: a reader, a writer, and a synchronous flush between them.
 
-Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Sockets, also under TLS, are
-read by the process's `Poller`; streams without a descriptor (WebSocket, memory) have a reader task. A flush writes
-at once through the socket's descriptor; only what the socket does not take, and streams without one, are left to the
-writer task. Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
+Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Sockets, also under TLS and
+WebSocket, are read by the process's `Poller`; other streams have a reader task. A flush writes at once through the
+socket's descriptor; only what the socket does not take, and streams that are none, are left to the writer task.
+Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from van.transport.layer_adaptor import behind_layers
 from van.transport.poller import Poller, Reader, the_poller
 from van.transport.tls import why_broken
 
-# One turn of encoding for a stream without a descriptor: one WebSocket message.
+# One turn of encoding for a stream without a descriptor.
 WRITE_SIZE: Final = 65536
 # What one flush takes, in one scattered write where payloads are large (64 KiB messages: 97 us of CPU each, 121 when
 # written 64 KiB at a time). A flush that has written this much leaves the rest to the writer task, so that other

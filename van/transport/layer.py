@@ -15,6 +15,9 @@ import trio
 # How long a peer may take to answer the end of a layer, in seconds.
 CLOSE_TIMEOUT: Final = 5.0
 
+# How much of what a peer still sends is read while its answer to our end is waited for.
+CLOSE_OCTETS: Final = 1 << 20
+
 Octets = bytes | bytearray | memoryview
 
 
@@ -22,26 +25,25 @@ class Layer:
     """One connection's side of a protocol that carries octets.
 
     `ended`: the peer has said, in order, that nothing more will come. `closed`: after `close`, nothing is waited for
-    any more. `held` is true while what was given to `send` cannot be turned into octets before something is received;
-    whoever gives more then must bound it.
+    any more. `fault`: the peer broke the protocol, or has ended out of order; nothing more will come, and `take` has
+    what it is to be told. `held` is true while what was given to `send` cannot be turned into octets before
+    something is received; whoever gives more then must bound it.
     """
 
-    __slots__ = ("closed", "ended", "held")
+    __slots__ = ("closed", "ended", "fault", "held")
 
     def __init__(self) -> None:
         self.closed = False
         self.ended = False
+        self.fault: trio.BrokenResourceError | None = None
         self.held = False
 
     def receive(self, data: bytes) -> bytes:
-        """Take octets from below; returns those for above, which may be none.
-
-        Raises BrokenResourceError when the peer broke the protocol; `take` then has what it is to be told.
-        """
+        """Take octets from below; returns those for above, which may be none. Afterwards see `fault` and `ended`."""
         raise NotImplementedError
 
     def receive_eof(self) -> None:
-        """Nothing more will come from below. Raises BrokenResourceError unless the peer has ended in order."""
+        """Nothing more will come from below, which is a `fault` unless the peer has ended in order."""
         raise NotImplementedError
 
     def send(self, chunks: Sequence[Octets]) -> None:
@@ -138,22 +140,19 @@ class LayerStream(trio.abc.Stream):
         # It may hold some that came with the end of its handshake.
         data = b""
         while True:
-            try:
-                octets = layer.receive(data)
-            except trio.BrokenResourceError:
-                await self.flush()
-                raise
+            octets = layer.receive(data) if not layer.fault else b""
             await self.flush()
-            if octets or layer.ended:
+            if octets or layer.ended or layer.fault:
                 if not data:
                     await trio.lowlevel.checkpoint()
+                if layer.fault and not octets:
+                    raise trio.BrokenResourceError(str(layer.fault)) from layer.fault.__cause__
                 return octets
             data = bytes(await self.carrier.receive_some())
             if self._closed:
                 raise trio.ClosedResourceError("this stream was closed")
             if not data:
                 layer.receive_eof()
-                return b""
 
     def _check_open(self) -> None:
         if self._closed:
@@ -180,9 +179,11 @@ class LayerStream(trio.abc.Stream):
         layer = self.layer
         layer.close()
         await self.flush()
-        while not layer.closed:
+        left = CLOSE_OCTETS
+        while not layer.closed and left > 0:
             data = bytes(await self.carrier.receive_some())
             if not data:
                 return
+            left -= len(data)
             layer.receive(data)
             await self.flush()

@@ -49,16 +49,17 @@ class LayerAdaptor(Adaptor):
     def receive_data(self, data: bytes, now: float) -> None:
         layer = self.layer
         inner = self.inner
-        try:
-            octets = layer.receive(data)
-        except trio.BrokenResourceError as error:
-            self._end(error, now)
+        if self._eof:
+            # It has ended or is at fault: what follows is for the layer at most, which may wait for an answer.
+            if not layer.fault:
+                layer.receive(data)
         else:
+            octets = layer.receive(data)
             if octets:
                 inner.receive_data(octets, now)
                 self.read_size = inner.read_size
-            if layer.ended:
-                self._end(None, now)
+            if layer.ended or layer.fault:
+                self._end(now)
         if self._closing and layer.closed:
             self.closed = True
         if layer.speaks() or self.closed:
@@ -66,26 +67,22 @@ class LayerAdaptor(Adaptor):
             self.on_wake()
 
     def receive_eof(self, now: float) -> None:
-        try:
+        if not self._eof:
             self.layer.receive_eof()
-        except trio.BrokenResourceError as error:
-            self._end(error, now)
-        else:
-            self._end(None, now)
+            self._end(now)
         self._closing = True
         self.closed = True
 
-    def _end(self, error: trio.BrokenResourceError | None, now: float) -> None:
+    def _end(self, now: float) -> None:
         """Nothing more will come, in order or not."""
         inner = self.inner
-        if self._eof:
-            return
+        fault = self.layer.fault
         self._eof = True
         if not inner.closed and not inner.reason:
             if self.reason:
                 inner.reason = self.reason
-            elif error is not None:
-                inner.reason = why_broken(error)
+            elif fault is not None:
+                inner.reason = why_broken(fault)
         inner.receive_eof(now)
 
     def data_to_send(self, limit: int) -> list[bytes | memoryview]:

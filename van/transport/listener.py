@@ -266,11 +266,9 @@ class Listener:
             stream = secured
         if self.url.websocket:
             connection.stage = "the WebSocket handshake"
-            async with accept_websocket(stream) as websocket:
-                info.subprotocol, info.path = websocket.subprotocol, websocket.path
-                await self._run(connection, websocket, info)
-        else:
-            await self._run(connection, stream, info)
+            stream = websocket = await accept_websocket(stream)
+            info.subprotocol, info.path = websocket.subprotocol, websocket.path
+        await self._run(connection, stream, info)
 
     async def _run(self, connection: _Connection, stream: trio.abc.Stream, info: ConnectionInfo) -> None:
         connection.stage = "the protocol's open"

@@ -417,12 +417,16 @@ class TlsLayer(Layer):
                 held, self._held, self.held = self._held, b"", False
                 self.send((held,))
         except ssl.SSLError as error:
-            raise trio.BrokenResourceError from error
+            self._fail(error)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def receive_eof(self) -> None:
         if not self.ended:
-            raise trio.BrokenResourceError from ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end without a close_notify")
+            self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end without a close_notify"))
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        self.fault = trio.BrokenResourceError()
+        self.fault.__cause__ = error
 
     def send(self, chunks: Sequence[Octets]) -> None:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
