@@ -92,9 +92,7 @@ def clock_cost() -> float:
     return min(-clock() + clock() for _ in range(1000))
 
 
-def carry(
-    count: int, size: int, *, settled: bool = False, receivers: int = 1, trace: Trace | None = None
-) -> Figures:
+def carry(count: int, size: int, *, settled: bool = False, receivers: int = 1, trace: Trace | None = None) -> Figures:
     """Send `count` messages with a body of `size` octets through the core; µs for each, and for each copy.
 
     What the router is given is added to `trace`.

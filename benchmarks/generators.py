@@ -76,8 +76,8 @@ class Generator:
 
     name = "load.py"
 
-    def takes(self, transport: str, *, apart: bool) -> bool:
-        """Whether it can make such a load."""
+    def takes(self, transport: str, *, own: bool) -> bool:
+        """Whether it can make such a load; `own` is for what `load.py` alone does."""
         return True
 
     def receive(
@@ -91,12 +91,17 @@ class Generator:
         settled: bool = False,
         latency: bool = False,
         apart: bool = False,
+        first: str = "",
         transport: str = "tcp",
+        bare: bool = False,
     ) -> Client:
         """Receivers, `count` messages for all of them together."""
         options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
         return self._start(
-            "receive", port, transport, options | {"latency": latency, "apart": apart, "idle": SILENCE_SECONDS}
+            "receive",
+            port,
+            transport,
+            options | {"latency": latency, "apart": apart, "first": first, "bare": bare, "idle": SILENCE_SECONDS},
         )
 
     def send(
@@ -110,11 +115,15 @@ class Generator:
         settled: bool = False,
         rate: float = 0.0,
         apart: bool = False,
+        first: str = "",
         transport: str = "tcp",
+        bare: bool = False,
     ) -> Client:
         """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
         options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
-        return self._start("send", port, transport, options | {"rate": rate, "apart": apart})
+        return self._start(
+            "send", port, transport, options | {"rate": rate, "apart": apart, "first": first, "bare": bare}
+        )
 
     @contextmanager
     def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
@@ -138,7 +147,7 @@ class Generator:
         for name, value in options.items():
             if value is True:
                 words.append(f"--{name}")
-            elif value is not False:
+            elif value is not False and value != "":
                 words += [f"--{name}", str(value)]
         return Client(words)
 
@@ -162,9 +171,9 @@ class ExternalGenerator(Generator):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def takes(self, transport: str, *, apart: bool) -> bool:
+    def takes(self, transport: str, *, own: bool) -> bool:
         """Plain TCP, and all senders to one address."""
-        return transport == "tcp" and not apart
+        return transport == "tcp" and not own
 
     def receive(
         self,
@@ -177,7 +186,9 @@ class ExternalGenerator(Generator):
         settled: bool = False,
         latency: bool = False,
         apart: bool = False,
+        first: str = "",
         transport: str = "tcp",
+        bare: bool = False,
     ) -> Client:
         """Receivers, `count` messages for all of them together."""
         words = self._words("recv", port, address, count, size, connections)
@@ -195,7 +206,9 @@ class ExternalGenerator(Generator):
         settled: bool = False,
         rate: float = 0.0,
         apart: bool = False,
+        first: str = "",
         transport: str = "tcp",
+        bare: bool = False,
     ) -> Client:
         """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
         words = self._words("send", port, address, count, size, connections)

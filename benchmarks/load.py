@@ -15,9 +15,14 @@ import sys
 import time
 from collections.abc import Sequence
 
+from core import Station, make_router
+from core import shake_hands as meet
 from measure import allow_descriptors, percentile
 from streams import TRANSPORTS, Stream, connect
-from wire import CREDIT, Batches, Counter, Peer, hang_up, message, shake_hands
+from wire import CREDIT, WINDOW, Batches, Counter, Peer, hang_up, message, shake_hands
+
+from van.amqp.link import SenderLink
+from van.routing.router import DEFAULT_LINK_CAPACITY
 
 # One write of a sender.
 WRITE_SIZE = 65536
@@ -55,21 +60,56 @@ def address_of(arguments: argparse.Namespace, number: int) -> str:
 
 def dial(peer: Peer, arguments: argparse.Namespace) -> Stream:
     """Connect as the arguments say; returns when every link may be used."""
-    connected = connect(arguments.port, arguments.transport, arguments.source)
-    shake_hands(peer, connected)
+    connected = connect(arguments.port, arguments.transport)
+    if not arguments.bare:
+        shake_hands(peer, connected)
     return connected
+
+
+def introduce(arguments: argparse.Namespace, number: int, *, sends: bool) -> Peer:
+    """A peer with its link begun; with `--bare` it has been through everything that comes before messages.
+
+    There a relay that knows no AMQP joins the two ends: what they say is what they would say through a router.
+    """
+    if arguments.bare:
+        router = make_router(1)
+        stations = [Station(router, "receiver"), Station(router, "sender")]
+        stations[0].peer.receiver(arguments.address)
+        stations[1].peer.sender(arguments.address)
+        meet(router, stations)
+        return stations[sends].peer
+    peer = Peer(f"{'sender' if sends else 'receiver'} {number}")
+    if arguments.first:
+        # A link that nothing comes by: a router that places connections by their first link's address does it by this.
+        peer.receiver(arguments.first)
+    if sends:
+        peer.sender(address_of(arguments, number))
+    else:
+        peer.receiver(address_of(arguments, number))
+    return peer
+
+
+def end(peer: Peer, connected: Stream, arguments: argparse.Namespace) -> None:
+    """Close, in order where there is somebody who understands."""
+    if arguments.bare:
+        connected.close()
+    else:
+        hang_up(peer, connected)
 
 
 class Sender:
     """One connection that sends, as much as credit and window allow at a time."""
 
     def __init__(self, number: int, count: int, arguments: argparse.Namespace) -> None:
-        self.peer = Peer(f"sender {number}")
-        address = address_of(arguments, number)
-        link = self.peer.sender(address)
+        self.peer = introduce(arguments, number, sends=True)
+        link = self.peer.links[-1]
+        assert isinstance(link, SenderLink)
         self.connected = dial(self.peer, arguments)
         self.counter = Counter(link, arguments.size)
-        self.batches = Batches(link, message(arguments.size, to=address), settled=arguments.settled)
+        if arguments.bare:
+            self.counter.window = WINDOW
+        to = address_of(arguments, number)
+        self.batches = Batches(link, message(arguments.size, to=to), settled=arguments.settled)
         self.size = arguments.size
         self.count = count
         self.sent = 0
@@ -157,7 +197,7 @@ def send(arguments: argparse.Namespace) -> dict[str, float]:
                 if sender.done:
                     selector.unregister(sender.connected)
     for sender in senders:
-        hang_up(sender.peer, sender.connected)
+        end(sender.peer, sender.connected, arguments)
     return {
         "sent": sum(sender.sent for sender in senders),
         "settled": sum(sender.counter.settled for sender in senders),
@@ -184,11 +224,13 @@ class Receiver:
     """One connection that receives, accepts, and grants credit."""
 
     def __init__(self, number: int, arguments: argparse.Namespace) -> None:
-        self.peer = Peer(f"receiver {number}")
-        address = address_of(arguments, number)
-        link = self.peer.receiver(address)
+        self.peer = introduce(arguments, number, sends=False)
+        link = self.peer.links[-1]
         self.connected = dial(self.peer, arguments)
         self.counter = Counter(link, arguments.size)
+        if arguments.bare:
+            # As much is under way as a router of default settings lets be.
+            self.counter.granted = self.counter.capacity = DEFAULT_LINK_CAPACITY
         self.settled: bool = arguments.settled
         self.latencies: list[float] = []
         self.each = self.note if arguments.latency else None
@@ -226,7 +268,7 @@ def receive(arguments: argparse.Namespace) -> dict[str, float]:
                 received += key.data.hear()
             last = time.perf_counter()
     for receiver in receivers:
-        hang_up(receiver.peer, receiver.connected)
+        end(receiver.peer, receiver.connected, arguments)
     figures = {"seconds": last - begin, "received": float(received)}
     latencies = [seconds for receiver in receivers for seconds in receiver.latencies]
     return figures | latency_figures(latencies) if latencies else figures
@@ -311,7 +353,7 @@ def idle(arguments: argparse.Namespace) -> dict[str, float]:
                 return
             peer = Peer(f"idle {number}")
             peer.receiver(address_of(arguments, number))
-            connected = connect(arguments.port, arguments.transport, arguments.source)
+            connected = connect(arguments.port, arguments.transport)
             connected.sendall(peer.take())
             selector.register(connected, selectors.EVENT_READ, peer)
 
@@ -355,7 +397,8 @@ def main() -> None:
     parser.add_argument("role", choices=("send", "receive", "echo", "request", "idle"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--transport", choices=TRANSPORTS, default="tcp")
-    parser.add_argument("--source", default="", help="this machine's address to connect from")
+    parser.add_argument("--bare", action="store_true", help="no AMQP before messages: for a relay that knows none")
+    parser.add_argument("--first", default="", metavar="ADDRESS", help="each connection's first link receives from it")
     parser.add_argument("--address", default="work")
     parser.add_argument("--count", type=int, default=1000, help="messages of all connections together")
     parser.add_argument("--size", type=int, default=100)

@@ -257,9 +257,7 @@ class Agent:
 
     async def knows(self, count: int) -> bool:
         """Whether the router knows so many addresses at least. (Reading one row costs less than having all counted.)"""
-        answer = await self.ask(
-            operation="QUERY", entityType="router.address", offset=count - 1, count=1
-        )
+        answer = await self.ask(operation="QUERY", entityType="router.address", offset=count - 1, count=1)
         return bool(_map(answer)["results"])
 
     async def all_addresses(self, page: int) -> int:
@@ -332,13 +330,13 @@ async def measure_once(count: int, rate: float) -> dict[str, Figures]:
         async with trio.open_nursery() as nursery:
             gate = Gate(port)
             listeners = await nursery.start(partial(trio.serve_tcp, gate.serve, 0, host="127.0.0.1"))
-            a = stack.enter_context(
-                RouterProcess(SITE_A.format(port=listeners[0].socket.getsockname()[1]))
-            )
+            a = stack.enter_context(RouterProcess(SITE_A.format(port=listeners[0].socket.getsockname()[1])))
             routers = {"A": a.pid, "B": b.pid}
             phases = Phases(routers)
-            flows = {name: stack.enter_context(client("traffic", each.port, rate=rate)) for name, each in
-                     (("A", a), ("B", b))}
+            flows = {
+                name: stack.enter_context(client("traffic", each.port, rate=rate))
+                for name, each in (("A", a), ("B", b))
+            }
             for flow in flows.values():
                 await trio.to_thread.run_sync(flow.wait_ready)
             async with (

@@ -163,6 +163,9 @@ class RouterProcess:
         """The router's process id."""
         return self.process.pid
 
+    transport = "tcp"
+    bare = False
+
     @property
     def far_port(self) -> int:
         """Where receivers connect: no other place than senders."""
@@ -171,6 +174,10 @@ class RouterProcess:
     def cpu_seconds(self) -> float | None:
         """User and system time of the process, None where this system does not tell."""
         return cpu_seconds(self.pid)
+
+    def connections(self) -> list[int]:
+        """One process has all, and nobody asks."""
+        return []
 
     def resident_kib(self) -> int | None:
         """Resident memory of the process, None where this system does not tell."""

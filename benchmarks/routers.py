@@ -7,6 +7,7 @@ senders connect and `Network.far_port` where receivers do. Nothing here knows wh
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,15 +15,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import trio
+import trustme
 from measure import PATIENCE_SECONDS, ROOT, cpu_seconds, environment, family, resident_kib
 from wire import Peer, dial, hang_up
 
 # One prefix is multicast in the configuration of all.
 MULTICAST = "multicast"
+SCHEMES = {"tcp": "amqp", "tls": "amqps", "ws": "ws", "wss": "wss"}
+RELAY = Path(__file__).resolve().parent / "relay.py"
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class Layout:
     routers: int = 1
     transport: str = "tcp"
     workers: int = 0
+
+    @property
+    def secure(self) -> bool:
+        """Whether clients talk TLS."""
+        return self.transport in {"tls", "wss"}
 
 
 class UnsupportedError(Exception):
@@ -47,6 +58,8 @@ class Network:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.port = 0
         self.far_port = 0
+        self.transport = "tcp"
+        self.bare = False
 
     def run(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> Path:
         """Start a process; returns its log."""
@@ -61,6 +74,10 @@ class Network:
         spent = [cpu_seconds(pid) for process in self.processes for pid in family(process.pid)]
         known = [seconds for seconds in spent if seconds is not None]
         return sum(known) if known else None
+
+    def connections(self) -> list[int]:
+        """How many connections of clients each process has, where this system tells."""
+        return [connections_of(pid, self.port) for process in self.processes for pid in family(process.pid)]
 
     def resident_kib(self) -> int | None:
         """Resident memory of all processes and their children, None where this system does not tell."""
@@ -109,6 +126,7 @@ class Contestant:
     def start(self, layout: Layout) -> Network:
         """Run it; returns when clients can connect and routers in line know each other. Raises UnsupportedError."""
         network = Network()
+        network.transport = layout.transport
         try:
             self._start(network, layout)
             if layout.routers > 1:
@@ -152,7 +170,11 @@ class Van(Contestant):
         lines = ["[router]", f'id = "r{number}"', f'mode = "{"interior" if layout.routers > 1 else "standalone"}"']
         if layout.workers:
             lines.append(f"workers = {layout.workers}")
-        lines += ["[[listener]]", 'name = "clients"', 'url = "amqp://127.0.0.1:0"']
+        lines += ["[[listener]]", 'name = "clients"', f'url = "{SCHEMES[layout.transport]}://127.0.0.1:0"']
+        if layout.secure:
+            cert_file, key_file = certificate(network.folder)
+            lines += ['ssl_profile = "site"', "[[ssl_profile]]", 'name = "site"']
+            lines += [f"cert_file = '{cert_file}'", f"private_key_file = '{key_file}'"]
         if connector:
             lines += ["[[connector]]", connector, 'role = "inter-router"']
         elif layout.routers > 1:
@@ -195,8 +217,8 @@ class CRouter(Contestant):
     def _start(self, network: Network, layout: Layout) -> None:
         if layout.workers:
             raise UnsupportedError("its workers are threads")
-        if layout.transport != "tcp":
-            raise UnsupportedError("not configured here")
+        if layout.transport in {"ws", "wss"}:
+            raise UnsupportedError("it is not compared over WebSocket")
         ports = [free_port() for _ in range(3)]
         network.port = network.far_port = ports[0]
         self._run(network, layout, 0, ports)
@@ -207,12 +229,16 @@ class CRouter(Contestant):
     def _run(self, network: Network, layout: Layout, number: int, ports: list[int]) -> None:
         mode = "interior" if layout.routers > 1 else "standalone"
         local = {"host": "127.0.0.1", "authenticatePeer": False, "saslMechanisms": "ANONYMOUS"}
+        secured = {"sslProfile": "site"} if layout.secure else {}
         entities: list[tuple[str, dict[str, object]]] = [
             ("router", {"id": f"r{number}", "mode": mode, "workerThreads": 1}),
-            ("listener", local | {"port": ports[number]}),
+            ("listener", local | {"port": ports[number]} | secured),
             ("address", {"prefix": MULTICAST, "distribution": "multicast"}),
             ("log", {"module": "DEFAULT", "enable": "error+"}),
         ]
+        if layout.secure:
+            cert_file, key_file = certificate(network.folder)
+            entities.append(("sslProfile", {"name": "site", "certFile": cert_file, "privateKeyFile": key_file}))
         if number:
             connector = {"name": "meeting", "host": "127.0.0.1", "port": ports[2], "role": "inter-router"}
             entities.append(("connector", connector))
@@ -224,6 +250,53 @@ class CRouter(Contestant):
         begin = time.perf_counter()
         while not accepts(ports[number]):
             network.wait_for(log, begin)
+
+
+class Relay(Contestant):
+    """No router: `relay.py`, which moves octets between the same kind of streams."""
+
+    def start(self, layout: Layout) -> Network:
+        """Run it. Raises UnsupportedError where it is no yardstick."""
+        if layout.transport == "tcp":
+            raise UnsupportedError("it is the yardstick of TLS and WebSocket alone")
+        return super().start(layout)
+
+    def version(self) -> str:
+        """What it is made of."""
+        return f"trio {trio.__version__}, trio-websocket {metadata.version('trio-websocket')}, without AMQP"
+
+    def _start(self, network: Network, layout: Layout) -> None:
+        network.bare = True
+        cert_file, key_file = certificate(network.folder)
+        log = network.run([sys.executable, RELAY, layout.transport, cert_file, key_file], environment())
+        begin = time.perf_counter()
+        while not (text := log.read_text()).endswith("\n"):
+            network.wait_for(log, begin)
+        network.port = network.far_port = int(text)
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """Files of a certificate for this machine and of its key."""
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    if not key_file.exists():
+        issued = trustme.CA().issue_cert("127.0.0.1")
+        cert_file.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(key_file))
+    return str(cert_file), str(key_file)
+
+
+def connections_of(pid: int, port: int) -> int:
+    """How many connections at this port a process has; 0 where this system does not tell."""
+    try:
+        ours = {
+            fields[9]
+            for fields in map(str.split, Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+            if fields[1].endswith(f":{port:04X}") and fields[3] == "01"
+        }
+        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return 0
+    return sum(link.removeprefix("socket:[").removesuffix("]") in ours for link in links)
 
 
 def free_port() -> int:

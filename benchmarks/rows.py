@@ -14,7 +14,7 @@ from typing import Protocol
 
 from generators import Generator
 from measure import Figures
-from routers import MULTICAST, Layout
+from routers import MULTICAST, Layout, UnsupportedError
 
 RATE = "messages/s"
 VOLUME = "MB/s"
@@ -26,6 +26,7 @@ TAIL = "p99 µs"
 CONNECTIONS = "connections/s"
 IDLE = "idle MB"
 EACH = "KB each"
+BUSIEST = "busiest %"
 # From this size on octets count, not messages.
 LARGE = 8000
 # A router that was idle for so long has done what attaching the receivers left to do, in seconds.
@@ -43,6 +44,17 @@ class Running(Protocol):
     def far_port(self) -> int:
         """Where receivers connect."""
 
+    @property
+    def transport(self) -> str:
+        """How clients connect."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether it knows no AMQP."""
+
+    def connections(self) -> list[int]:
+        """How many connections of clients each process has."""
+
     def cpu_seconds(self) -> float | None:
         """User and system time until now."""
 
@@ -50,7 +62,7 @@ class Running(Protocol):
         """Resident memory now."""
 
 
-Measure = Callable[[Running, Generator, int, str], Figures]
+Measure = Callable[[Running, Generator, int], Figures]
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,8 @@ class Row:
     count: int
     measure: Measure
     layout: Layout = field(default=Layout())
-    # Each end of a pair has a connection and the pair an address of its own.
-    apart: bool = False
+    # Whether `load.py` alone can make this load.
+    own: bool = False
 
 
 def stream(
@@ -75,10 +87,16 @@ def stream(
     multicast: bool = False,
     rate: float = 0.0,
     apart: bool = False,
+    places: tuple[str, str] = ("", ""),
+    split: bool = False,
 ) -> Measure:
-    """Messages from senders to receivers, as fast as they go or at a rate."""
+    """Messages from senders to receivers, as fast as they go or at a rate.
 
-    def measure(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+    apart: each pair has an address of its own. places: addresses of the first links of receivers and of senders. split:
+    tell how evenly the connections are divided among processes.
+    """
+
+    def measure(network: Running, generator: Generator, count: int) -> Figures:
         address = MULTICAST if multicast else "work"
         total = count * receivers if multicast else count
         with ExitStack() as clients:
@@ -92,7 +110,9 @@ def stream(
                     settled=settled,
                     latency=rate > 0,
                     apart=apart,
-                    transport=transport,
+                    first=places[0],
+                    transport=network.transport,
+                    bare=network.bare,
                 )
             )
             receiver.wait_ready()
@@ -108,9 +128,15 @@ def stream(
                     settled=settled,
                     rate=rate,
                     apart=apart,
-                    transport=transport,
+                    first=places[1],
+                    transport=network.transport,
+                    bare=network.bare,
                 )
             )
+            connections: list[int] = []
+            if split:
+                sender.wait_ready()
+                connections = network.connections()
             result = receiver.result()
             after = network.cpu_seconds()
             sender.result()
@@ -124,25 +150,29 @@ def stream(
         figures: Figures = {RATE: speed, CPU: cpu}
         if settled:
             figures[ARRIVED] = received / total * 100
+        if split and any(connections):
+            figures[BUSIEST] = max(connections) / sum(connections) * 100
         return figures
 
     return measure
 
 
-def converse(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+def converse(network: Running, generator: Generator, count: int) -> Figures:
     """One requester and one echo, one message under way; CPU for a request with its answer."""
+    if network.bare:
+        raise UnsupportedError("both ends send and receive")
     before = network.cpu_seconds()
-    with generator.converse(network.port, network.far_port, count, transport=transport) as requester:
+    with generator.converse(network.port, network.far_port, count, transport=network.transport) as requester:
         result = requester.result()
         after = network.cpu_seconds()
     cpu = (after - before) * 1e6 / count if before is not None and after is not None else None
     return {MEDIAN: result["p50"], TAIL: result["p99"], CPU: cpu}
 
 
-def idle(network: Running, generator: Generator, count: int, transport: str) -> Figures:
+def idle(network: Running, generator: Generator, count: int) -> Figures:
     """Connections with SASL, a session and a link each: how fast, at which cost, and what each of them keeps."""
     empty, before = network.resident_kib(), network.cpu_seconds()
-    with generator.idle(network.port, count, transport=transport) as speed:
+    with generator.idle(network.port, count, transport=network.transport) as speed:
         after = network.cpu_seconds()
         time.sleep(QUIET)
         full = network.resident_kib()
@@ -155,6 +185,11 @@ def idle(network: Running, generator: Generator, count: int, transport: str) -> 
 
 
 IN_LINE = Layout(routers=2)
+TLS, WS, WSS = Layout(transport="tls"), Layout(transport="ws"), Layout(transport="wss")
+# A site's workers share its listeners; where connections go is decided by the address of their first link.
+WORKERS = Layout(workers=2)
+FOUR_PAIRS = stream(senders=4, receivers=4, apart=True, split=True)
+TWO_PLACES = stream(senders=4, receivers=4, apart=True, split=True, places=("place/receivers", "place/senders"))
 
 ROWS: tuple[Row, ...] = (
     Row("unsettled", "100 B unsettled 1→1", 150_000, stream()),
@@ -163,16 +198,26 @@ ROWS: tuple[Row, ...] = (
     Row("four-presettled", "100 B pre-settled, 4 → 4", 150_000, stream(senders=4, receivers=4, settled=True)),
     Row("64k", "64 KiB", 10_000, stream(size=65536)),
     Row("1m", "1 MiB", 600, stream(size=1 << 20)),
-    Row("16m", "16 MiB", 30, stream(size=1 << 24)),
+    Row("16m", "16 MiB", 30, stream(size=1 << 24), own=True),
     Row("multicast", "100 B multicast 1→10, per delivery", 15_000, stream(receivers=10, multicast=True)),
     Row("request", "request and response", 4_000, converse),
     Row("rate-1000", "one way at 1000/s", 3_000, stream(rate=1000.0)),
     Row("rate-50000", "one way at 50 000/s", 100_000, stream(rate=50_000.0)),
-    Row("pairs", "100 B unsettled, 100 pairs", 150_000, stream(senders=100, receivers=100, apart=True), apart=True),
+    Row("pairs", "100 B unsettled, 100 pairs", 150_000, stream(senders=100, receivers=100, apart=True), own=True),
     Row("line", "two routers in line, 100 B unsettled", 100_000, stream(), IN_LINE),
     Row("line-presettled", "two routers in line, 100 B pre-settled", 100_000, stream(settled=True), IN_LINE),
     Row("line-64k", "two routers in line, 64 KiB", 6_000, stream(size=65536), IN_LINE),
     Row("line-request", "two routers in line, request and response", 2_000, converse, IN_LINE),
+    Row("tls", "100 B unsettled over TLS", 100_000, stream(), TLS),
+    Row("ws", "100 B unsettled over WebSocket", 100_000, stream(), WS),
+    Row("wss", "100 B unsettled over WebSocket and TLS", 100_000, stream(), WSS),
+    Row("tls-64k", "64 KiB over TLS", 6_000, stream(size=65536), TLS),
+    Row("ws-64k", "64 KiB over WebSocket", 6_000, stream(size=65536), WS),
+    Row("wss-64k", "64 KiB over WebSocket and TLS", 6_000, stream(size=65536), WSS),
+    Row("tls-request", "request and response over TLS", 2_000, converse, TLS),
+    Row("workers-1", "four pairs, one process", 150_000, FOUR_PAIRS, own=True),
+    Row("workers-2", "four pairs, `workers = 2`, a pair's ends in one", 150_000, FOUR_PAIRS, WORKERS, own=True),
+    Row("workers-2-apart", "four pairs, `workers = 2`, ends in both", 100_000, TWO_PLACES, WORKERS, own=True),
     Row("idle", "idle connections with a link each", 1_000, idle),
 )
 BY_NAME = {row.name: row for row in ROWS}
@@ -180,4 +225,4 @@ BY_NAME = {row.name: row for row in ROWS}
 
 def run(row: Row, network: Running, generator: Generator, scale: float) -> Figures:
     """One run of a row against a router that is ready."""
-    return row.measure(network, generator, max(10, int(row.count * scale)), row.layout.transport)
+    return row.measure(network, generator, max(10, int(row.count * scale)))

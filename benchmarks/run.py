@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import rows as table
 from generators import ExternalGenerator, Generator
 from measure import Figures, medians
 from report import Results, figures_table, ratios_table
-from routers import Contestant, CRouter, UnsupportedError, Van
+from routers import Contestant, CRouter, Relay, UnsupportedError, Van
 
 QUICK_SCALE = 0.2
 
@@ -32,6 +33,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one run of a fifth: about a minute")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     parser.add_argument("--no-van", action="store_true", help="leave this tree's van out")
+    parser.add_argument(
+        "--no-relay", dest="relay", action="store_false", help="leave out the yardstick of TLS and WebSocket"
+    )
     parser.add_argument("--tree", action="append", default=[], metavar="PATH", help="van of another tree as well")
     environment = os.environ.get
     parser.add_argument(
@@ -66,6 +70,8 @@ def contestants(arguments: argparse.Namespace) -> list[Contestant]:
         found.append(CRouter("skrouterd", arguments.skrouterd))
     if arguments.qdrouterd:
         found.append(CRouter("qdrouterd", arguments.qdrouterd))
+    if arguments.relay:
+        found.append(Relay("bare stream"))
     return found
 
 
@@ -82,11 +88,12 @@ def compete(row: table.Row, routers: list[Contestant], generator: Generator, arg
                     figures = table.run(row, network, generator, arguments.scale)
             except UnsupportedError as reason:
                 failed.add(router.name)
-                print(f"{row.name}: {router.name} is left out: {reason}", file=sys.stderr)
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                if not isinstance(router, Relay):
+                    print(f"{row.name}: {router.name} is left out: {reason}", file=sys.stderr)
+            except (OSError, RuntimeError, ValueError, KeyError, subprocess.SubprocessError) as error:
                 failed.add(router.name)
                 runs.pop(router.name, None)
-                print(f"{row.name}: {router.name} has failed: {error!r}", file=sys.stderr)
+                print(f"{row.name}: {router.name} has failed: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
             else:
                 runs.setdefault(router.name, []).append(figures)
     return {row.name: {name: medians(list_) for name, list_ in runs.items()}}
@@ -110,7 +117,7 @@ def main() -> None:
     external = ExternalGenerator(arguments.amqpload) if arguments.amqpload else own
     used: set[str] = set()
     for row in [table.BY_NAME[name] for name in arguments.rows] or table.ROWS:
-        generator = external if external.takes(row.layout.transport, apart=row.apart) else own
+        generator = external if external.takes(row.layout.transport, own=row.own) else own
         used.add(generator.name)
         results |= compete(row, routers, generator, arguments)
         print(f"{row.name}: done", file=sys.stderr)

@@ -208,10 +208,16 @@ class LoopProcess:
         self.output = self.process.stdout
         self.port: int = json.loads(self.output.readline())["port"]
         self.far_port = self.port
+        self.transport = "tcp"
+        self.bare = False
 
     def cpu_seconds(self) -> float | None:
         """User and system time until now."""
         return cpu_seconds(self.process.pid)
+
+    def connections(self) -> list[int]:
+        """One process has all, and nobody asks."""
+        return []
 
     def resident_kib(self) -> int | None:
         """Resident memory now."""
@@ -246,7 +252,7 @@ class NullSink(DeliverySink):
         self.taken.clear()
 
 
-def replay(stage: str, size: int, batch: int, *, settled: bool, receivers: int) -> float:
+def replay(stage: str, size: int, batch: int, total: int, *, settled: bool, receivers: int) -> float:
     """What `receive_data` takes of a message in batches like this, up to and including a stage; in µs."""
     router = core.make_router(receivers)
     sender = core.Station(router, "sender")
@@ -270,7 +276,7 @@ def replay(stage: str, size: int, batch: int, *, settled: bool, receivers: int) 
     later = b"".join(batches.later)
     spent = sent = frames = 0
     look = min(-_clock() + _clock() for _ in range(1000))
-    while frames < REPLAYED:
+    while frames < total:
         number = batch
         if stage != "frame":
             number = min(number, link.link_credit, link.session.incoming_window // batches.frames)
@@ -299,20 +305,22 @@ def measure(row: Row, python: str, van: Van, generator: Generator, scale: float)
     count = max(10, int(row.count * scale))
     kind = KINDS[row.name]
     network = LoopProcess(python)
-    row.measure(network, generator, count, "tcp")
+    row.measure(network, generator, count)
     senders, receivers = network.result()
     arrived = count * kind.receivers
     batch = max(1, round(count / max(1, senders.reads)))
-    words = [python, __file__, "--replay", str(kind.size), str(batch), str(int(kind.settled)), str(kind.receivers)]
+    total = int(REPLAYED * min(1.0, scale))
+    replayed = (kind.size, batch, int(kind.settled), kind.receivers, total)
+    words = [python, __file__, "--replay", *map(str, replayed)]
     surroundings = environment(installed=python != sys.executable)
     output = subprocess.run(words, env=surroundings, check=True, stdout=subprocess.PIPE, text=True).stdout
     up_to: dict[str, float] = json.loads(output)
     share = senders.receive / 1e3 / arrived / up_to["route"]
     with van.start(Layout()) as real:
-        whole = row.measure(real, generator, count, "tcp")
-    total = whole.get(CPU)
-    if total is None and (per_mb := whole.get(CPU_PER_MB)) is not None:
-        total = per_mb * kind.size / 1e3
+        whole = row.measure(real, generator, count)
+    everything = whole.get(CPU)
+    if everything is None and (per_mb := whole.get(CPU_PER_MB)) is not None:
+        everything = per_mb * kind.size / 1e3
     figures: Figures = {
         "read": (senders.read + receivers.read) / 1e3 / arrived,
         "frame": up_to["frame"] * share,
@@ -323,8 +331,8 @@ def measure(row: Row, python: str, van: Van, generator: Generator, scale: float)
         "write": (senders.write + receivers.write) / 1e3 / arrived,
     }
     known = sum(value for value in figures.values() if value is not None)
-    figures[LOOP] = total - known if total is not None else None
-    figures[WHOLE] = total
+    figures[LOOP] = everything - known if everything is not None else None
+    figures[WHOLE] = everything
     figures[PER_READ] = count / max(1, senders.reads)
     figures[PER_WRITE] = arrived / max(1, receivers.writes)
     return figures
@@ -372,17 +380,19 @@ def main() -> None:
     parser.add_argument("--amqpload", default=os.environ.get("VAN_AMQPLOAD"), metavar="PATH", help="$VAN_AMQPLOAD")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--replay", nargs=4, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--replay", nargs=5, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         Loop().run()
         return
     if arguments.replay:
-        size, batch, settled, receivers = arguments.replay
+        size, batch, settled, receivers, total = arguments.replay
         settle_memory()
         stages = ("frame", "session", "route")
         least = {
-            stage: min(replay(stage, size, batch, settled=bool(settled), receivers=receivers) for _ in range(REPLAYS))
+            stage: min(
+                replay(stage, size, batch, total, settled=bool(settled), receivers=receivers) for _ in range(REPLAYS)
+            )
             for stage in stages
         }
         print(json.dumps(least))

@@ -133,9 +133,9 @@ class WebSocketStream:
         return pieces
 
 
-def connect(port: int, transport: str = "tcp", source: str = "") -> Stream:
-    """Connect to this machine's port; `source` is the address to come from, where not any will do."""
-    connected = socket.create_connection(("127.0.0.1", port), source_address=(source, 0) if source else None)
+def connect(port: int, transport: str = "tcp") -> Stream:
+    """Connect to this machine's port."""
+    connected = socket.create_connection(("127.0.0.1", port))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream: Stream = TlsStream(connected) if transport in {"tls", "wss"} else connected
     return WebSocketStream(stream) if transport in {"ws", "wss"} else stream

@@ -138,7 +138,7 @@ class Measured:
         end = time.monotonic() + seconds
         generator, measure_stream = Generator(), stream()
         while time.monotonic() < end:
-            figures = measure_stream(router, generator, COUNT, "tcp")
+            figures = measure_stream(router, generator, COUNT)
             self.rates.append(figures[RATE] or 0.0)
             self.cpu.append(figures[CPU] or 0.0)
             self.memory = max(self.memory, resident_kib(router.pid) or 0)

@@ -190,6 +190,7 @@ class Counter:
         self.acknowledged = self.next_id
         self.delivery_count = link.delivery_count
         self.granted = self.credit
+        self.capacity = CREDIT
         self._whole = size < 8000
         self._rest = b""
 
@@ -252,8 +253,8 @@ class Counter:
 
     def renew(self) -> bytes:
         """A Flow where half of the credit is used."""
-        if self.transfers + CREDIT // 2 <= self.granted - CREDIT // 2:
+        if self.transfers <= self.granted - self.capacity // 2:
             return b""
-        self.granted = self.transfers + CREDIT
+        self.granted = self.transfers + self.capacity
         count = (self.delivery_count + self.transfers) & MASK
-        return encode_flow(self.channel, self.next_incoming_id, WINDOW, 0, WINDOW, self.handle, count, CREDIT)
+        return encode_flow(self.channel, self.next_incoming_id, WINDOW, 0, WINDOW, self.handle, count, self.capacity)

@@ -70,6 +70,13 @@ def test_routers_in_line_are_measured_from_outside() -> None:
     assert rows["line-64k"]["van"]["MB/s"] > 0
 
 
+def test_tls_and_websocket_are_measured_beside_the_bare_streams() -> None:
+    rows = run("run.py", "tls", "wss-64k", "--scale", "0.01")
+    for row in rows.values():
+        assert list(row) == ["van", "bare stream"]
+        assert positive(row)
+
+
 def test_the_stages_of_a_message_are_told_apart() -> None:
     rows = run("stages.py", "unsettled", "64k", "--scale", "0.02")
     for row in rows.values():
