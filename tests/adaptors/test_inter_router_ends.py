@@ -217,7 +217,7 @@ def test_of_two_lines_the_other_takes_over(how: str) -> None:
 def test_no_memory_for_the_sessions() -> None:
     network = Routers()
     node = network.router("A")
-    node.router.budget.limit = 16384
+    node.router.budget.limit = 4096
     adaptor = node.call(sasl=SaslClient([AnonymousClient()]))
     assert adaptor.closed
     assert "no memory left" in adaptor.reason

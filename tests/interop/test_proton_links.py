@@ -42,6 +42,14 @@ def test_pre_settled_stays_pre_settled(proton: Proton, address: str) -> None:
     assert receiver.output() == ["ready", "message a settled", "message b settled", "message c settled"]
 
 
+def test_a_burst_that_is_closed_at_once_arrives(proton: Proton, address: str) -> None:
+    """Proton throws away what the session's window has not let out when it closes: the first window lets out a lot."""
+    receiver = proton.program("receive", address=address, count=200, credit=200, **proton.to("open"))
+    assert receiver.line() == "ready"
+    assert proton.program("burst", address=address, count=200, **proton.to("open")).output() == []
+    assert receiver.output() == [f"message {number} settled" for number in range(200)]
+
+
 def test_exactly_once_is_carried_end_to_end(proton: Proton, address: str) -> None:
     """The receiver accepts without settling, the sender learns it and settles, and only then the receiver does."""
     receiver = proton.program("receive", address=address, count=2, mode="second", credit=1, **proton.to("open"))

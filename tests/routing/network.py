@@ -32,6 +32,8 @@ from van.routing.link import IncomingLink, OutgoingLink
 from van.routing.router import Router
 
 WIRE_CAPACITY = 65536
+# What the router takes from clients, where a scene says nothing else.
+FRAME_SIZE = 16384
 
 
 class Sent(DeliveryOrigin):
@@ -485,7 +487,8 @@ class Network:
 
     def client(self, name: str = "", *, settings: ConnectionSettings | None = None, **options: object) -> Client:
         """Connect a client: `settings` are those of the router's listener, `options` the client's `Connection`'s."""
-        client = Client(self, name or f"c{self.numbers}", settings or ConnectionSettings(idle_timeout=0.0), options)
+        settings = settings or ConnectionSettings(idle_timeout=0.0, max_frame_size=FRAME_SIZE)
+        client = Client(self, name or f"c{self.numbers}", settings, options)
         self.clients.append(client)
         self.run()
         return client

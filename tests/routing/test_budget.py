@@ -10,9 +10,18 @@ from tests.routing.network import Client, ManualWindow, Network, Receiver, Sende
 from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import ErrorCondition
+from van.amqp.framing import LARGE_FRAME_SIZE
 from van.amqp.link import SenderLink
-from van.amqp.session import INITIAL_WINDOW, MAX_SESSION_FRAMES
-from van.routing.budget import IDLE_CHECK_INTERVAL, IDLE_TIME, MIN_WINDOW, SLACK_TIME, ByteBudget, payload_limit
+from van.amqp.session import MAX_SESSION_FRAMES
+from van.routing.budget import (
+    IDLE_CHECK_INTERVAL,
+    IDLE_TIME,
+    MIN_WINDOW,
+    SLACK_TIME,
+    SMALLEST_FRAME_SIZE,
+    ByteBudget,
+    payload_limit,
+)
 
 MIB = 1024 * 1024
 FRAME = 16384
@@ -31,20 +40,179 @@ def window_of(client: Client) -> int:
     return session.incoming_window
 
 
-def test_a_window_begins_small_and_doubles() -> None:
+def test_a_session_begins_with_a_full_window() -> None:
+    """A client that sends two hundred pre-settled messages and closes at once loses none for want of a window."""
     network = Network()
     client = network.client()
-    sender = client.sender("q")
+    receiver = network.client().receiver("q", credit=1000)
+    assert window_of(client) == MAX_SESSION_FRAMES
+    assert network.router.budget.promised() == 0
+    sender = client.sender("q", run=False)
+    client.step()
+    assert network.router.budget.promised() == MAX_SESSION_FRAMES * FRAME
+    client.step()
+    for _ in range(200):
+        sender.send(b"x", settled=True)
+    client.adaptor.receive_data(client.pull(), network.now)
+    client.cut()
+    network.run()
+    assert len(receiver.bodies) == 200
+    check(network)
+
+
+def test_first_windows_become_fewer_frames_the_more_sessions_there_are() -> None:
+    network = Network(memory_limit=128 * MIB)
+    network.client().receiver("q", credit=1)
+    clients = [network.client() for _ in range(60)]
+    for client in clients:
+        client.sender("q")
+        check(network)
+    windows = [window_of(client) for client in clients]
+    assert windows[0] == MAX_SESSION_FRAMES
+    assert windows == sorted(windows, reverse=True)
+    assert windows[-1] == MIN_WINDOW
+    assert network.router.budget.promised() <= network.router.budget.limit // 2 + len(clients) * MIN_WINDOW * FRAME
+
+
+def test_a_small_window_doubles() -> None:
+    network = Network(memory_limit=64 * MIB)
     network.client().receiver("q", credit=100)
-    assert window_of(client) == INITIAL_WINDOW
-    seen = {window_of(client)}
+    others = [network.client() for _ in range(40)]
+    for other in others:
+        other.sender("q")
+    client = network.client()
+    sender = client.sender("q")
+    small = window_of(client)
+    assert small < 16
+    for other in others:
+        other.cut()
+    seen = set()
     for _ in range(3000):
         sender.send(b"x")
         network.run()
         seen.add(window_of(client))
-    assert {INITIAL_WINDOW, 32, 64, 128, 256, MAX_SESSION_FRAMES} <= seen
+    assert {2 * small, 4 * small, 8 * small, MAX_SESSION_FRAMES} <= seen
     assert max(seen) == MAX_SESSION_FRAMES
     check(network)
+
+
+def test_who_has_no_credit_is_promised_nothing() -> None:
+    """Receivers, and senders whose address nobody has: ten of these would fill the budget if windows were promises."""
+    network = Network(memory_limit=2 * MIB)
+    clients = [network.client() for _ in range(300)]
+    for number, client in enumerate(clients):
+        if number % 2:
+            client.receiver(f"q{number}", credit=100, run=False)
+        else:
+            client.sender(f"q{number}", run=False)
+    network.run()
+    assert not any(client.errors for client in clients)
+    assert network.router.budget.promised() == 0
+    assert check(network) == 0
+    network.advance(IDLE_TIME + 2 * IDLE_CHECK_INTERVAL)
+    assert min(window_of(client) for client in clients) > MIN_WINDOW
+
+
+@pytest.mark.parametrize("piece", [0, 7, 400])
+def test_the_first_credit_tells_of_a_window_that_has_become_smaller(piece: int) -> None:
+    network = Network(memory_limit=16 * MIB, piece=piece)
+    late = network.client()
+    begun = window_of(late)
+    network.client().receiver("q", credit=1)
+    for _ in range(60):
+        network.client().sender("q")
+    sender = late.sender("mine")
+    assert window_of(late) == begun
+    receiver = network.client().receiver("mine", credit=0)
+    network.run()
+    assert MIN_WINDOW <= window_of(late) < begun // 4
+    assert late.session.remote_incoming_window == window_of(late)
+    for _ in range(100):
+        sender.send(b"x" * 5000)
+    network.run()
+    check(network)
+    for _ in range(20):
+        receiver.credit(5)
+        network.run()
+        check(network)
+    network.advance(1)
+    assert len(receiver.bodies) == 100
+    assert late.session not in late.errors
+
+
+def test_the_first_credit_comes_without_a_window_when_nothing_is_left() -> None:
+    network = Network(memory_limit=2 * MIB)
+    late = network.client()
+    mine = network.client().receiver("mine", credit=100)
+    network.run()
+    receiver = network.client().receiver("q", credit=0)
+    crowd = []
+    while (client := network.client()).session not in client.errors:
+        crowd.append(client)
+        sender = client.sender("q")
+        for _ in range(4):
+            sender.send(b"x" * 16_000)
+        network.run()
+        check(network)
+    sender = late.sender("mine")
+    sender.send(b"x")
+    network.run()
+    assert (late.session.remote_incoming_window, mine.bodies) == (0, [])
+    check(network)
+    receiver.credit(1000)
+    network.run()
+    network.advance(1)
+    assert mine.bodies == [b"x"]
+    check(network)
+
+
+def test_a_peer_that_sends_without_credit_is_promised_nothing() -> None:
+    network = Network(memory_limit=2 * MIB)
+    client = network.client()
+    for _ in range(2 * window_of(client)):
+        sender = client.sender("nobody")
+        sender.link.link_credit = 1
+        sender.send(b"x" * 16_000)
+        network.run()
+        assert check(network) == 0
+        assert sender.error is not None
+        sender.detach()
+        network.run()
+    assert client.session not in client.errors
+
+
+@pytest.mark.parametrize(
+    ("limit", "sessions", "size"),
+    [
+        (1024 * MIB, 1, LARGE_FRAME_SIZE),
+        (1024 * MIB, 100, 16384),
+        (208 * MIB, 1, 16384),
+        (16 * MIB, 200, SMALLEST_FRAME_SIZE),
+    ],
+)
+def test_frames_are_large_where_windows_of_them_can_be_afforded(limit: int, sessions: int, size: int) -> None:
+    network = Network(memory_limit=limit)
+    for _ in range(sessions):
+        network.client()
+    auto = network.client(settings=ConnectionSettings(idle_timeout=0.0))
+    assert auto.connection.remote_max_frame_size == size
+    told = network.client(settings=ConnectionSettings(idle_timeout=0.0, max_frame_size=10_000))
+    assert told.connection.remote_max_frame_size == 10_000
+
+
+def test_a_window_of_large_frames_has_fewer_of_them() -> None:
+    network = Network(memory_limit=1024 * MIB)
+    client = network.client(settings=ConnectionSettings(idle_timeout=0.0, max_frame_size=MIB))
+    network.client().receiver("q", credit=10)
+    sender = client.sender("q")
+    frames = window_of(client)
+    assert frames == 32
+    assert network.router.budget.promised() == frames * MIB
+    for size in (10, 100_000, 5_000_000, 10):
+        sender.send(bytes(size))
+        network.run()
+        check(network)
+    network.assert_quiet()
 
 
 def test_a_window_grows_to_what_the_listener_says() -> None:
@@ -59,17 +227,15 @@ def test_a_window_grows_to_what_the_listener_says() -> None:
     assert not sender.undelivered
 
 
-def test_new_sessions_get_less_when_much_is_spoken_for() -> None:
-    network = Network(memory_limit=2 * MIB)
-    windows = [window_of(network.client()) for _ in range(20)]
-    assert windows[0] == INITIAL_WINDOW
-    assert windows[-1] == MIN_WINDOW
-    check(network)
-
-
 def test_a_session_is_refused_when_nothing_is_left() -> None:
     network = Network(memory_limit=40 * FRAME)
-    clients = [network.client() for _ in range(30)]
+    network.client().receiver("q", credit=1)
+    clients = []
+    for _ in range(30):
+        client = network.client()
+        clients.append(client)
+        if client.session not in client.errors:
+            client.sender("q")
     refused = [client for client in clients if client.session in client.errors]
     assert refused
     assert len(refused) < 25
@@ -389,7 +555,7 @@ class TestIdleWindows:
 
     def test_far_beyond_the_window_is_a_violation(self) -> None:
         network = Network()
-        client = network.client()
+        client = network.client(settings=ConnectionSettings(idle_timeout=0.0, max_session_frames=16))
         sender = client.sender("q")
         network.client().receiver("q")
         client.session.remote_incoming_window = 100

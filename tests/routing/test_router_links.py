@@ -70,7 +70,7 @@ class TestTheControlLink:
         say(network, control_of(a, "B"), b"garbage", settled=False)
         monkeypatch.setattr(neighbors, "MAX_CONTROL_MESSAGE", 30_000)
         say(network, control_of(a, "B"), b"x" * 100_000)
-        say(network, control_of(a, "B"), b"x" * 31_000, settled=False)
+        say(network, control_of(a, "B"), b"x" * 70_000, settled=False)
         assert len(b.lines("control message dropped, it is too large")) == 2
         assert len(b.lines("control message dropped")) == 2
         assert self.credit(b, "A") == 250

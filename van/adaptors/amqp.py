@@ -21,7 +21,6 @@ from van.amqp.events import (
     SessionBegun,
     SessionEnded,
 )
-from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
 from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
@@ -69,8 +68,8 @@ def nobody_counts() -> None:
 class ConnectionSettings:
     """What a listener or connector says about its connections.
 
-    max_frame_size in octets, idle_timeout in seconds (0 for never), link_capacity in deliveries, which grows up to
-    link_capacity_limit, max_message_size in octets (0 for no limit).
+    max_frame_size in octets (0: as memory allows), idle_timeout in seconds (0 for never), link_capacity in deliveries,
+    which grows up to link_capacity_limit, max_message_size in octets (0 for no limit).
     """
 
     __slots__ = (
@@ -89,7 +88,7 @@ class ConnectionSettings:
     def __init__(
         self,
         *,
-        max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+        max_frame_size: int = 0,
         max_sessions: int = 32768,
         max_session_frames: int = MAX_SESSION_FRAMES,
         max_links: int = DEFAULT_MAX_LINKS,
@@ -150,20 +149,21 @@ class AmqpAdaptor(Adaptor):
         self._lost = False
         self._by_peer = True
         self._orderly = False
+        frame_size = settings.max_frame_size or router.budget.frame_size()
         self.connection = Connection(
             router.id,
             accepting=accepting,
             sasl=sasl,
             sasl_required=settings.sasl_required,
             hostname=hostname,
-            max_frame_size=settings.max_frame_size,
+            max_frame_size=frame_size,
             channel_max=settings.max_sessions - 1,
             handle_max=settings.max_links - 1,
             idle_timeout=settings.idle_timeout,
             offered_capabilities=self._capabilities(),
             desired_capabilities=self._capabilities() if self.role != NORMAL else None,
             properties=self._open_properties(),
-            window_policy=router.budget.policy(settings.max_session_frames),
+            window_policy=router.budget.policy(settings.max_session_frames, frame_size),
             on_touched=self._touched,
             now=now,
         )

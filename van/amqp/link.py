@@ -236,6 +236,8 @@ class ReceiverLink(Link):
 
     def grant(self, credit: int) -> None:
         """Let the sender send `credit` deliveries more (2.6.7)."""
+        if self.session.dormant:
+            self.session.activate()
         self.link_credit += credit
         self.drain = False
         self.announce()

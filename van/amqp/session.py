@@ -57,8 +57,7 @@ if TYPE_CHECKING:
 
 # What we tell peers about our own sending: nothing holds it back but their window.
 OUTGOING_WINDOW: Final = 0x7FFFFFFF
-# A session begins with this many frames and may grow to the other: of 16 KiB each, 256 KiB and 8 MiB.
-INITIAL_WINDOW: Final = 16
+# The largest window of a session, in frames: of 16 KiB each, 8 MiB.
 MAX_SESSION_FRAMES: Final = 512
 # handle-max that we announce unless told otherwise.
 DEFAULT_HANDLE_MAX: Final = 999
@@ -81,6 +80,10 @@ class WindowPolicy:
         """The first incoming-window of a session, in frames; 0 refuses it."""
         return self.max_frames
 
+    def activate(self, session: Session) -> int:
+        """The window from now on, in frames; called before the first credit is given where `begin` made it dormant."""
+        return self.max_frames
+
     def renew(self, session: Session) -> int:
         """The window from now on, in frames; called when half of the last one is used up."""
         return self.max_frames
@@ -94,6 +97,7 @@ class Session(Holder):
 
     `local_channel` is ours, `remote_channel` the peer's (-1 until known). `held` counts payload octets that came in
     here and are still in memory. `slack` counts frames that the peer may have sent before it heard of a smaller window.
+    `dormant`: no credit was ever given here, so no Transfer may come, and the window is no promise yet.
     """
 
     __slots__ = (
@@ -107,6 +111,7 @@ class Session(Holder):
         "_updates",
         "_used_handles",
         "connection",
+        "dormant",
         "end_received",
         "end_sent",
         "flows",
@@ -151,7 +156,8 @@ class Session(Holder):
         self.next_incoming_id = 0
         self.incoming_window = 0
         self.window = 0
-        self.max_window = INITIAL_WINDOW
+        self.max_window = 0
+        self.dormant = False
         self.renew_at = 0
         self.slack = 0
         self.remote_incoming_window = 0
@@ -274,6 +280,13 @@ class Session(Holder):
         if not self.marked:
             self.marked = True
             self.connection.session_marked(self)
+
+    def activate(self) -> None:
+        """Credit is about to be given for the first time: the Flow that gives it tells what the window is by now."""
+        self.dormant = False
+        window = self.connection.window_policy.activate(self)
+        self.incoming_window = self.window = window
+        self.renew_at = window // 2
 
     # -- settlement ----------------------------------------------------------------------------------------------
 

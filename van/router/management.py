@@ -16,7 +16,7 @@ import trio
 from van.adaptors.amqp import AmqpAdaptor, Log
 from van.management.agent import ManagementAgent
 from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
-from van.router.sections import LINK_CAPACITY, ConnectorConfig, ListenerConfig
+from van.router.sections import LARGE_FRAME_SIZE, LINK_CAPACITY, ConnectorConfig, ListenerConfig
 from van.transport.info import ConnectionInfo
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _endpoint(entry: ListenerConfig | ConnectorConfig, name: str) -> dict[str, A
         "cost": entry.cost,
         "ssl_profile": entry.ssl_profile,
         "sasl_mechanisms": entry.sasl_mechanisms,
-        "max_frame_size": entry.max_frame_size,
+        "max_frame_size": entry.max_frame_size or LARGE_FRAME_SIZE,
         "max_sessions": entry.max_sessions,
         "max_session_frames": entry.max_session_frames,
         "idle_timeout": entry.idle_timeout_seconds,

@@ -36,6 +36,8 @@ ROUTER_ROLES = ("inter-router", "edge")
 
 # 2.4.1: no peer may announce less.
 MIN_MAX_FRAME_SIZE = 512
+# Announced where the memory is there for windows of it: see `van.routing.budget`.
+LARGE_FRAME_SIZE = 65_280
 # A frame is held whole before it is handled, so that its size is memory that one peer can ask for.
 LARGEST_MAX_FRAME_SIZE = 16 * MIB
 # A day: longer than any time-out that somebody still waits for.
@@ -44,7 +46,7 @@ LONGEST_SECONDS = 86_400
 LARGEST_COST = 2_147_483_647
 # Below this a timer is a busy loop; hellos of a hundred milliseconds are for networks within one machine.
 SHORTEST_TIMER = 0.1
-# By role, where the key is not written. An application's session may have 8 MiB under way, a router's 32 MiB: many
+# By role, where the key is not written. An application's session may have 32 MiB under way, a router's 128 MiB: many
 # applications share it. A connection between routers has 22 links, and two more for each large message under way.
 MAX_SESSION_FRAMES = 512
 ROUTER_MAX_SESSION_FRAMES = 2048
@@ -166,12 +168,15 @@ class ConnectionConfig:
         values.boolean, "Let PLAIN show passwords to the network, without TLS.", default=False
     )
     max_frame_size: int = key(
-        values.integer(MIN_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE), "Largest frame that is taken, in octets.", 16_384
+        values.integer(MIN_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE),
+        "Largest frame that is taken, in octets.",
+        0,
+        shown=f"`{LARGE_FRAME_SIZE}`, less where memory is short for the connections that there are",
     )
     max_sessions: int = key(values.integer(1, 32_768), "Sessions of one connection.", 32_768)
     max_session_frames: int = key(
         values.integer(2, 1_000_000),
-        "Largest incoming window of a session, in frames; it begins with 16.",
+        "Largest incoming window of a session, in frames; of frames beyond 64 KiB there are fewer in it.",
         0,
         shown=f"`{MAX_SESSION_FRAMES}`, between routers `{ROUTER_MAX_SESSION_FRAMES}`",
     )

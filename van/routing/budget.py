@@ -1,7 +1,8 @@
 """The byte budget: what all sessions hold and have been promised stays below one limit.
 
 *Held* are payload octets in memory, *promised* what peers may still send within their windows. A session's window is
-renewed only while both together stay below the limit, so a router's memory has a ceiling whatever its peers do.
+renewed only while both together stay below the limit, so a router's memory has a ceiling whatever its peers do. A
+session in which no credit was ever given is promised nothing, whatever its window: it may not send.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from van.amqp.session import INITIAL_WINDOW, MAX_SESSION_FRAMES, Session, WindowPolicy
+from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE, LARGE_FRAME_SIZE
+from van.amqp.session import MAX_SESSION_FRAMES, Session, WindowPolicy
 
 if TYPE_CHECKING:
     from van.amqp.connection import Connection
@@ -23,16 +25,26 @@ MIN_WINDOW: Final = 2
 SHARE: Final = 4
 # Little is 1 / HOARD of what is left: so a stuck session leaves most of it to others, and they have full windows.
 HOARD: Final = 16
-# New sessions get the full first window while less than limit / GENEROUS is spoken for, and the smallest after that.
-GENEROUS: Final = 4
+# First windows come out of limit / GENEROUS, and of so much of their connection's share. What is left is for those who
+# do send, and for the smallest windows of very many: a router may have 256 streams under way on one connection.
+GENEROUS: Final = 2
 # A renewal takes at most 1 / GREED of the room that is left, so that those who come later find some.
 GREED: Final = 4
-# When half of the limit is spoken for, windows that nobody has used for so long are taken back, in seconds...
+# When limit / THRIFTY is spoken for, windows that nobody has used...
+THRIFTY: Final = 4
+# ...for so long are taken back, in seconds, so that there are first windows for others...
 IDLE_TIME: Final = 10.0
 # ...and the octets count as promised for so much longer: who has not read our Flow by then is cut for its silence.
 SLACK_TIME: Final = 30.0
 # How often windows are looked at for that, in seconds.
 IDLE_CHECK_INTERVAL: Final = 5.0
+# Frames of this size and so many of them are what a connection is to have; where that is too much for as many sessions
+# as there are, and some that may come, it announces the next smaller size, and at last the smallest.
+FRAME_SIZES: Final = ((LARGE_FRAME_SIZE, 512), (DEFAULT_MAX_FRAME_SIZE, 8))
+SMALLEST_FRAME_SIZE: Final = 4096
+NEWCOMERS: Final = 16
+# The largest window is meant for frames of at most this size, in octets: of larger ones there are fewer in it.
+WINDOW_FRAME_SIZE: Final = 65536
 # Sessions that wait are offered what others have let go at most this often, in seconds; what was their own, at once.
 RETRY_INTERVAL: Final = 0.005
 # ...and at least this often, should nothing happen meanwhile.
@@ -130,13 +142,22 @@ class ByteBudget:
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def policy(self, max_frames: int = MAX_SESSION_FRAMES) -> BudgetWindow:
+    def frame_size(self) -> int:
+        """The max-frame-size of one more connection, in octets: large frames cost less, and take more of the budget."""
+        sessions = len(self.sessions) + NEWCOMERS
+        for size, frames in FRAME_SIZES:
+            if size * frames * sessions <= self.limit:
+                return size
+        return SMALLEST_FRAME_SIZE
+
+    def policy(self, max_frames: int = MAX_SESSION_FRAMES, frame_size: int = DEFAULT_MAX_FRAME_SIZE) -> BudgetWindow:
         """The window policy of one connection under this budget."""
-        return BudgetWindow(self, max_frames)
+        return BudgetWindow(self, max(MIN_WINDOW, min(max_frames, max_frames * WINDOW_FRAME_SIZE // frame_size)))
 
     def account(self, session: Session, window: int) -> None:
         """Write down what a session holds and is promised with `window` frames."""
-        self._write(session, session.held + (window + session.slack) * session.connection.max_frame_size)
+        promised = session.slack if session.dormant else window + session.slack
+        self._write(session, session.held + promised * session.connection.max_frame_size)
 
     def remove(self, session: Session) -> None:
         """A session is over. What it holds counts until it has left."""
@@ -191,8 +212,8 @@ class ByteBudget:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self, now: float) -> float:
-        """When `handle_deadline` wants to be called: while half of the limit is spoken for, or somebody waits."""
-        if not self.waiting and not self._slack and self._spoken_for <= self.limit // 2:
+        """When `handle_deadline` wants to be called: while much of the limit is spoken for, or somebody waits."""
+        if not self.waiting and not self._slack and self._spoken_for <= self.limit // THRIFTY:
             self._next_check = inf
             self._idle.clear()
         elif self._next_check == inf:
@@ -211,7 +232,7 @@ class ByteBudget:
                 del self._slack[session]
                 session.slack = 0
         for session in self.sessions:
-            if session.held or session.incoming_window <= MIN_WINDOW or session in self.ended:
+            if session.held or session.incoming_window <= MIN_WINDOW or session.dormant or session in self.ended:
                 self._idle.pop(session, None)
                 continue
             seen, since = self._idle.get(session, (-1, now))
@@ -291,13 +312,31 @@ class BudgetWindow(WindowPolicy):
         self.budget = budget
 
     def begin(self, session: Session) -> int:
+        """What would be promised now. It is a promise from the first credit on, and looked at again then."""
         budget = self.budget
-        generous = budget.spoken_for() < budget.limit // GENEROUS
-        window = budget.allowance(session, min(INITIAL_WINDOW if generous else MIN_WINDOW, self.max_frames))
+        window = budget.allowance(session, self._first(session))
         if window > 0:
+            session.dormant = True
             session.max_window = max(window, MIN_WINDOW)
             budget.account(session, window)
         return window
+
+    def activate(self, session: Session) -> int:
+        budget = self.budget
+        window = budget.allowance(session, self._first(session))
+        session.max_window = max(window, MIN_WINDOW)
+        budget.account(session, window)
+        if window == 0:
+            budget.waiting[session] = session.held
+        return window
+
+    def _first(self, session: Session) -> int:
+        """How many frames a session that has sent nothing yet is to be promised: fewer, the more there are of them."""
+        budget = self.budget
+        connection = session.connection
+        pool = budget.limit // GENEROUS - budget.spoken_for()
+        own = budget.limit // SHARE // GENEROUS - budget.spoken_by(connection)
+        return min(self.max_frames, max(MIN_WINDOW, min(pool // GREED, own // 2) // connection.max_frame_size))
 
     def renew(self, session: Session) -> int:
         budget = self.budget
@@ -320,4 +359,5 @@ class BudgetWindow(WindowPolicy):
 
 
 def _promised(session: Session) -> int:
-    return (max(0, session.incoming_window) + session.slack) * session.connection.max_frame_size
+    window = 0 if session.dormant else max(0, session.incoming_window)
+    return (window + session.slack) * session.connection.max_frame_size

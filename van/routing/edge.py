@@ -590,6 +590,8 @@ class ServiceReceiver(DeliverySink):
         if delivery.aborted:
             self.link.grant(1)
         elif delivery.chunks is None:
+            if len(delivery.payload) > MAX_SERVICE_MESSAGE:
+                drop_payload(delivery)
             self._take(delivery)
 
     def extend(self, delivery: Delivery, payload: bytes) -> None:
