@@ -18,7 +18,7 @@ from pathlib import Path
 import rows as table
 from generators import ExternalGenerator, Generator
 from measure import Figures, medians
-from report import Results, figures_table, ratios_table
+from report import Results, figures_table, pictures, ratios_table
 from routers import Contestant, CRouter, Relay, UnsupportedError, Van
 
 QUICK_SCALE = 0.2
@@ -32,6 +32,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
     parser.add_argument("--quick", action="store_true", help="one run of a fifth: about a minute")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+    parser.add_argument(
+        "--pictures",
+        nargs="?",
+        const="build/benchmarks",
+        metavar="FOLDER",
+        help="draw SVG pictures too; default build/benchmarks",
+    )
     parser.add_argument("--no-van", action="store_true", help="leave this tree's van out")
     parser.add_argument(
         "--no-relay", dest="relay", action="store_false", help="leave out the yardstick of TLS and WebSocket"
@@ -121,11 +128,16 @@ def main() -> None:
         used.add(generator.name)
         results |= compete(row, routers, generator, arguments)
         print(f"{row.name}: done", file=sys.stderr)
+    titles = {row.name: row.title for row in table.ROWS}
+    names = [router.name for router in routers]
+    if arguments.pictures:
+        folder = Path(arguments.pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pictures(titles, results, names).items():
+            (folder / f"performance-{name}.svg").write_text(text)
     if arguments.json:
         print(json.dumps(results))
         return
-    titles = {row.name: row.title for row in table.ROWS}
-    names = [router.name for router in routers]
     print(figures_table(titles, results, names) + "\n")
     for number, name in enumerate(names):
         if name.startswith("van") and names[number + 1 :]:

@@ -13,10 +13,13 @@ import struct
 from typing import Protocol
 
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
+# A router that has not answered TLS and WebSocket after so many seconds does not speak them.
+HANDSHAKE_SECONDS = 10.0
 # The answer to a WebSocket's opening is shorter than this.
 MAX_HTTP_ANSWER = 65536
 _BINARY = 0x82
 _CONTROL = 0x08
+_CLOSE = 0x88
 
 
 class Stream(Protocol):
@@ -43,6 +46,7 @@ class TlsStream:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         self._tls = context.wrap_socket(connected)
+        self._tls.settimeout(None)
         self.fileno = self._tls.fileno
         self.sendall = self._tls.sendall
         self.close = self._tls.close
@@ -69,6 +73,7 @@ class WebSocketStream:
         # What is left of the frame that is being read, and whether it is data.
         self._left = 0
         self._data = False
+        self._over = False
         key = base64.b64encode(bytes(16)).decode()
         inner.sendall(
             "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -100,6 +105,8 @@ class WebSocketStream:
             pieces = self._pieces()
             if pieces:
                 return b"".join(pieces)
+            if self._over:
+                return b""
             data = self._inner.recv(limit)
             if not data:
                 return b""
@@ -122,6 +129,9 @@ class WebSocketStream:
                 if size >= 126:
                     size = int.from_bytes(raw[pos + 2 : pos + head], "big")
                 self._data = not raw[pos] & _CONTROL
+                if raw[pos] == _CLOSE and not self._over:
+                    self._over = True
+                    self._inner.sendall(bytes((_CLOSE, 0x80, 0, 0, 0, 0)))
                 self._left = size
                 pos += head
             piece = raw[pos : pos + self._left]
@@ -135,7 +145,12 @@ class WebSocketStream:
 
 def connect(port: int, transport: str = "tcp") -> Stream:
     """Connect to this machine's port."""
-    connected = socket.create_connection(("127.0.0.1", port))
+    connected = socket.create_connection(("127.0.0.1", port), HANDSHAKE_SECONDS)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    stream: Stream = TlsStream(connected) if transport in {"tls", "wss"} else connected
+    stream: Stream
+    if transport in {"tls", "wss"}:
+        stream = TlsStream(connected)
+    else:
+        stream = connected
+        connected.settimeout(None)
     return WebSocketStream(stream) if transport in {"ws", "wss"} else stream

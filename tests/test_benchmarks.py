@@ -70,8 +70,10 @@ def test_routers_in_line_are_measured_from_outside() -> None:
     assert rows["line-64k"]["van"]["MB/s"] > 0
 
 
-def test_tls_and_websocket_are_measured_beside_the_bare_streams() -> None:
-    rows = run("run.py", "tls", "wss-64k", "--scale", "0.01")
+def test_tls_and_websocket_are_measured_beside_the_bare_streams(tmp_path: Path) -> None:
+    rows = run("run.py", "tls", "wss-64k", "--scale", "0.01", "--pictures", str(tmp_path))
+    for picture in ("cpu", "speed"):
+        assert (tmp_path / f"performance-{picture}.svg").read_text().startswith("<svg")
     for row in rows.values():
         assert list(row) == ["van", "bare stream"]
         assert positive(row)
