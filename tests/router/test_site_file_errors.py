@@ -33,7 +33,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(site: SiteFi
         """
     ) == [
         "site.toml:2:1: router.idd: unknown key; allowed: id, mode, default_distribution, metadata, memory_limit, "
-        'max_connections, users_file, stream_stall_seconds, hello_interval_seconds, hello_max_age_seconds, '
+        'max_connections, workers, users_file, stream_stall_seconds, hello_interval_seconds, hello_max_age_seconds, '
         'ra_interval_seconds, ra_interval_flux_seconds, remote_ls_max_age_seconds; did you mean "id"?',
         'site.toml:3:8: router.mode: unknown value "interor"; allowed: "standalone", "interior", "edge"; did you mean "interior"?',
         'site.toml:4:16: router.memory_limit: expected a size, got "12 parsecs"; allowed: 1 MiB to 1 TiB, as an integer '
@@ -192,7 +192,7 @@ def test_no_password_of_a_url_is_shown(site: SiteFile) -> None:
         ("[router]\nhello_interval_seconds = 0\n",
          ["2:26: router.hello_interval_seconds: 0 is out of range; allowed: 0.1 to 86400"]),
         ("[router]\nid = 'a|b c'\n", ['2:6: router.id: "a|b c" contains " ", "|"; allowed: no blanks, no "|" and no "$"']),
-        ("[router]\nworker_threads = 4\n", ["2:1: router.worker_threads: unknown key; one router is one thread"]),
+        ("[router]\nworker_threads = 4\n", ["2:1: router.worker_threads: unknown key; use \"workers\", which are processes"]),
         ("[router]\nmemory_limit = 1000\n",
          ['2:16: router.memory_limit: 1000 is out of range; allowed: 1 MiB to 1 TiB, as an integer of octets or a text '
           'such as "256 MiB"']),

@@ -2,7 +2,7 @@
 
 `!open` opens it and is answered with `opened`, which opens the other side; `!close` closes it, `!crash` raises;
 `!quiet` and what `close` says are swallowed, everything else is echoed. `!depart` makes it hand its stream on, which is
-then in `departed`. At `give_up` it gives the peer up; a `faulty` one raises when it is asked for octets.
+then in `carried`. At `give_up` it gives the peer up; a `faulty` one raises when it is asked for octets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EchoAdaptor(Adaptor):
         self.lost = 0
         self.give_up = math.inf
         self.faulty = False
-        self.departed: socket.socket | None = None
+        self.carried: socket.socket | None = None
         self._touched = touched
         self._out: list[bytes | memoryview] = []
 
@@ -75,7 +75,7 @@ class EchoAdaptor(Adaptor):
         self.reason = description
 
     def depart(self, descriptor: int) -> None:
-        self.departed = socket.socket(fileno=os.dup(descriptor))
+        self.carried = socket.socket(fileno=os.dup(descriptor))
 
     def connection_lost(self, now: float) -> None:
         self.lost += 1

@@ -28,8 +28,8 @@ async def test_what_is_written_goes_out_first_and_what_follows_is_left_in_the_so
             heard += await stream.receive_some()
         assert heard == waiting
         await until(lambda: adaptor.lost == 1)
-        assert adaptor.departed is not None
-        with adaptor.departed as elsewhere:
+        assert adaptor.carried is not None
+        with adaptor.carried as elsewhere:
             assert elsewhere.recv(100) == b"for whoever comes next"
             elsewhere.sendall(b"here I am")
             assert await stream.receive_some() == b"here I am"
@@ -49,4 +49,4 @@ async def test_who_hangs_up_while_it_departs_is_lost_here() -> None:
         stream.socket.close()
         with trio.fail_after(10):
             await until(lambda: adaptor.lost == 1)
-        assert adaptor.departed is None
+        assert adaptor.carried is None

@@ -112,7 +112,7 @@ class EdgeAdaptor(AmqpAdaptor):
         super()._open(event)
         peer = self.peer
         assert peer is not None
-        self.refusal = peer.refusal(self.router.id, __version__)
+        self.refusal = self._refusal(peer)
         if self.refusal:
             self._refusal_condition = ErrorCondition.NOT_ALLOWED
             self.log("warning", "no edge", router=self.router.id, peer_router=peer.router_id, reason=self.refusal)
@@ -120,6 +120,10 @@ class EdgeAdaptor(AmqpAdaptor):
                 self.close(self._refusal_condition, self.refusal)
         elif not self.connection.close_sent:
             self._counts(peer)
+
+    def _refusal(self, peer: PeerOpen) -> str:
+        """Why the peer is none to have an edge connection with; empty: it is one."""
+        return peer.refusal(self.router.id, __version__)
 
     def _counts(self, peer: PeerOpen) -> None:
         """The peer is one to have an edge connection with."""

@@ -64,8 +64,14 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say and return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--worker"]:
+        # Not for people: a router starts its further processes so.
+        from van.router import worker
+
+        return worker.main(given[1:])
     try:
-        asked = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        asked = parse_arguments(given)
     except UsageError as error:
         print(f"{error}\n{USAGE}", file=sys.stderr)
         return exit_codes.USAGE

@@ -7,6 +7,7 @@ nobody is let in by accident, no password crosses a network in the clear, and wh
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from van.router.sections import (
     ROUTER_MAX_LINKS,
     ROUTER_MAX_SESSION_FRAMES,
     ROUTER_ROLES,
+    SMALLEST_MEMORY_LIMIT,
     ConnectionConfig,
     ConnectorConfig,
     ListenerConfig,
@@ -67,6 +69,7 @@ def check(found: Found) -> list[Problem]:
         *_unique_patterns(found),
         *_budget(found),
         *_router_id(found.single["router"]),
+        *_workers(found.single["router"]),
         *_timers(found),
     ]
     for path, profile in found.located("ssl_profile"):
@@ -184,6 +187,19 @@ def _router_id(router: RouterConfig) -> Iterator[Problem]:
         yield Problem(("router", "id"), '"all" means all routers of a network')
 
 
+def _workers(router: RouterConfig) -> Iterator[Problem]:
+    """What further processes need: descriptors that can be handed on, a core that can have them, memory for each."""
+    if router.workers == 1:
+        return
+    at = ("router", "workers")
+    if not hasattr(socket, "SCM_RIGHTS") or not hasattr(socket.socket, "recvmsg"):
+        yield Problem(at, "this system cannot hand connections from process to process", "1")
+    elif router.mode == "edge":
+        yield Problem(at, "an edge router is one process in this version", "1")
+    elif router.memory_share < SMALLEST_MEMORY_LIMIT:
+        yield Problem(at, f"too many for a memory_limit of {router.memory_limit}: each gets less than 1 MiB")
+
+
 # The earlier one must be the longer one; why is said in the error.
 _LONGER_TIMERS = (
     ("hello_max_age_seconds", "hello_interval_seconds", "neighbours would be lost between two hellos"),
@@ -258,14 +274,15 @@ def _unique_patterns(found: Found) -> Iterator[Problem]:
 def _budget(found: Found) -> Iterator[Problem]:
     """A connection holds at most a quarter of the budget, and a session needs two frames to make progress."""
     router = found.single["router"]
-    largest = router.memory_limit // 8
+    largest = router.memory_share // 8
     for section in ("listener", "connector"):
         for path, entry in found.located(section):
             if entry.max_frame_size > largest:
                 yield Problem(
                     (*path, "max_frame_size"),
-                    f"{entry.max_frame_size} is too large for a memory_limit of {router.memory_limit}",
-                    f"at most an eighth of it, {largest}",
+                    f"{entry.max_frame_size} is too large for a memory_limit of {router.memory_limit}"
+                    + (f" in {router.workers} processes" if router.workers > 1 else ""),
+                    f"at most an eighth of it, {largest}" if router.workers == 1 else f"at most {largest}",
                 )
 
 

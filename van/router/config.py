@@ -67,7 +67,7 @@ KEYS_ELSEWHERE = {
     "socket_address_family": "use an IPv4 or IPv6 address in \"url\"",
     "proxy_profile": 'use "proxy"',
     "sasl_config_dir": 'use "users_file"', "sasl_config_name": 'use "users_file"',
-    "worker_threads": "one router is one thread",
+    "worker_threads": 'use "workers", which are processes',
     **dict.fromkeys((
         "unreachable_holdoff_seconds", "data_connection_count", "van_id",
         "strip_annotations", "healthz", "metrics", "http_root_dir", "message_logging_components", "policy_vhost",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 async def describe(site: Site) -> None:
     """Write everything, a line each. Between connections others have their turn."""
     logger = get_logger("router")
+    if site.workers is not None:
+        site.workers.describe()
     budget = site.router.budget
     logger.info(
         "state",

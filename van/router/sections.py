@@ -24,6 +24,8 @@ DISTRIBUTIONS = ("closest", "balanced", "multicast", "unavailable")
 MECHANISMS = ("ANONYMOUS", "PLAIN", "EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-512")
 # The mechanisms that ask the users file.
 PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+# The mechanisms in which a client that says the same hears the same.
+PLAIN_MECHANISMS = frozenset({"ANONYMOUS", "PLAIN", "EXTERNAL"})
 TLS_PROTOCOLS = ("TLSv1.2", "TLSv1.3")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 # The packages of van: a record belongs to the one that its logger is named after.
@@ -55,6 +57,8 @@ MAX_LINKS = 1000
 LINK_CAPACITY = 250
 SWIFT_LINK_CAPACITY = 1000
 ROUTER_MAX_LINKS = 20_000
+# More than machines have cores; each process takes some 40 MiB, and a share of `memory_limit`.
+MOST_WORKERS = 64
 # Small enough for tests and gateways, large enough for a session at its first window.
 SMALLEST_MEMORY_LIMIT = 1 * MIB
 LARGEST_SIZE = 1024 * GIB
@@ -117,6 +121,12 @@ class RouterConfig:
         65_535,
         live=True,
     )
+    workers: int = key(
+        values.integer(1, MOST_WORKERS),
+        "Processes that share the listeners of role `normal`, seen from outside as one router; see "
+        "[workers.md](workers.md). `memory_limit` and `max_connections` are of all together.",
+        1,
+    )
     users_file: Path | None = key(
         values.file, "TOML file with `[users]`, asked by PLAIN and SCRAM.", None, shown="no users", live=True
     )
@@ -145,6 +155,11 @@ class RouterConfig:
         "A router that has told nothing for so long is forgotten.",
         60.0,
     )
+
+    @property
+    def memory_share(self) -> int:
+        """What each of the processes gets of `memory_limit`, in octets."""
+        return self.memory_limit // self.workers
 
 
 @attrs.frozen(kw_only=True)

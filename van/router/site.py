@@ -78,6 +78,9 @@ from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from van.router.worker import WorkerEnd
+    from van.router.workers import Workers
+
 # More than a router has in a millisecond; a thousand times this still fits in 32 bits.
 SEQUENCES_IN_A_MILLISECOND: Final = 1_000_000
 # Who wakes this much later than it wanted to was stopped, with its machine perhaps: what came meanwhile is read before
@@ -116,26 +119,32 @@ class Site:
 
     `reloading` is held while the configuration is read, so that the last one read is the last one taken over.
 
+    `workers` are the further processes of this site; in one of those, `worker` is what joins it to worker 0.
+
     Raises `TlsConfigError` when certificates cannot be used.
     """
 
-    def __init__(self, config: SiteConfig) -> None:
+    def __init__(self, config: SiteConfig, *, worker: WorkerEnd | None = None) -> None:
         self.config = config
+        self.worker = worker
         self.logger = get_logger("router")
         self.adaptors: dict[int, tuple[AmqpAdaptor, ConnectionInfo]] = {}
-        self.limit = ConnectionLimit(config.router.max_connections)
+        # Worker 0 counts for all.
+        self.limit = ConnectionLimit(config.router.max_connections if worker is None else None)
         self.credentials: dict[str, TlsCredentials] = {}
-        self.router: Router = _core(config.router.mode)(
+        self.router: Router = _core(config.router.mode, worker is not None)(
             config.router.id,
             tokens=new_token,
             addresses=_addresses(config.addresses),
             default_distribution=Distribution(config.router.default_distribution),
-            budget=ByteBudget(payload_limit(config.router.memory_limit)),
+            budget=ByteBudget(payload_limit(config.router.memory_share)),
             stream_stall_seconds=config.router.stream_stall_seconds,
             log=_log_to(get_logger("routing")),
-            **_network(config.router),
+            **(_network(config.router) if worker is None else {"mode": config.router.mode}),
         )
-        self.management = Management(self, _log_to(get_logger("management")))
+        # The management node is worker 0's.
+        self.management = Management(self, _log_to(get_logger("management"))) if worker is None else None
+        self.workers = _workers(self)
         self._connection_logger = get_logger("transport")
         self._decoy_key = secrets.token_bytes(32)
         self._numbers = 0
@@ -166,10 +175,24 @@ class Site:
             name=entry.name,
             credentials=self._credentials(entry),
             client_certificates=certificates,
-            max_connections=entry.max_connections,
+            max_connections=entry.max_connections if self.worker is None else None,
             router_limit=self.limit,
             initial_handshake_timeout_seconds=entry.initial_handshake_timeout_seconds,
+            place=self._placing(entry),
+            adopts=self.worker is not None,
         )
+
+    def _placing(self, entry: ListenerConfig) -> Callable[[trio.SocketStream], bool] | None:
+        """What gives connections of a listener to workers as soon as they are accepted."""
+        if self.workers is None:
+            return None
+        from van.router.workers import is_placed
+
+        return partial(self.workers.place, entry.name) if is_placed(entry) else None
+
+    def listener(self, name: str) -> Listener:
+        """The listener of this name, which there is."""
+        return next(listener for listener in self.listeners if listener.name == name)
 
     def _connector(self, entry: ConnectorConfig) -> Connector:
         return Connector(
@@ -224,12 +247,13 @@ class Site:
         sasl: SaslServer | SaslClient,
         hostname: str | None,
     ) -> Adaptor:
-        self._numbers += 1
-        number = self._numbers
+        number = info.number or self.new_number()
         logger = self._connection_logger.bind(connection=number, peer=info.peer, transport=info.transport)
 
         def on_lost() -> None:
             self.adaptors.pop(number, None)
+            if self.workers is not None:
+                self.workers.here.discard(number)
             self._collections.connection_ended()
             self._ended.set()
 
@@ -238,6 +262,8 @@ class Site:
             make = _inter_router_adaptor(entry.cost, new_token() if info.outgoing else "")
         elif entry.role == "edge":
             make = _edge_adaptor(info.outgoing)
+        elif self.workers is not None and isinstance(entry, ListenerConfig):
+            make = _arriving_adaptor(self.workers, entry, number)
         adaptor = make(
             self.router,
             settings,
@@ -251,6 +277,11 @@ class Site:
         )
         self.adaptors[number] = (adaptor, info)
         return adaptor
+
+    def new_number(self) -> int:
+        """What a new connection is called in this site."""
+        self._numbers += 1
+        return self._numbers
 
     def _server_mechanisms(self, entry: ListenerConfig, info: ConnectionInfo) -> list[ServerMechanism]:
         mechanisms: list[ServerMechanism] = []
@@ -273,8 +304,9 @@ class Site:
     async def run(self, started: Callable[[], None] | None = None) -> int:
         """Bind, serve, and end in order. Returns the process's exit code."""
         try:
-            for listener in self.listeners:
-                await listener.bind()
+            if self.worker is None:
+                for listener in self.listeners:
+                    await listener.bind()
         except (TransportError, TlsConfigError) as error:
             for listener in self.listeners:
                 listener.stop_accepting()
@@ -285,7 +317,10 @@ class Site:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deadlines)
             nursery.start_soon(self._tidy)
-            nursery.start_soon(self.management.run)
+            if self.management is not None:
+                nursery.start_soon(self.management.run)
+            if self.worker is not None:
+                nursery.start_soon(self.worker.run, self)
             if self.credentials:
                 nursery.start_soon(watch_certificates, tuple(self.credentials.values()), self._connection_logger)
             nursery.start_soon(self._end)
@@ -293,6 +328,8 @@ class Site:
                 async with trio.open_nursery() as serving:
                     # Also without listeners and connectors a router runs until it is told to end.
                     serving.start_soon(self._until_drained)
+                    if self.workers is not None:
+                        await serving.start(self.workers.run)
                     for listener in self.listeners:
                         await serving.start(_serve, listener)
                     for connector in self.connectors:
@@ -300,11 +337,17 @@ class Site:
                     self._tell_ready()
                     if started is not None:
                         started()
+            if self.worker is not None:
+                await self.worker.unlink(self._farewell())
             nursery.cancel_scope.cancel()
-        self.logger.info("stopped")
+        if self.worker is None:
+            self.logger.info("stopped")
         return exit_codes.OK
 
     def _tell_ready(self) -> None:
+        if self.worker is not None:
+            self.worker.ready()
+            return
         self.logger.info(
             "ready",
             version=__version__,
@@ -368,8 +411,14 @@ class Site:
 
     def in_flight(self) -> int:
         """Deliveries that are under way: without an outcome, or still to be sent (which most are at the same time)."""
-        unsettled = sum(adaptor.unsettled() for adaptor, _ in self.adaptors.values())
-        return max(unsettled, sum(adaptor.waiting() for adaptor, _ in self.adaptors.values()))
+        adaptors = [*(adaptor for adaptor, _ in self.adaptors.values()), *self._joints()]
+        unsettled = sum(adaptor.unsettled() for adaptor in adaptors)
+        return max(unsettled, sum(adaptor.waiting() for adaptor in adaptors))
+
+    def _joints(self) -> list[AmqpAdaptor]:
+        """The connections between this process and others of the site."""
+        ends = [self.worker] if self.worker is not None else self.workers.all if self.workers is not None else []
+        return [end.adaptor for end in ends if end.adaptor is not None]
 
     async def _end(self) -> None:
         await self._draining.wait()
@@ -377,14 +426,21 @@ class Site:
             listener.stop_accepting()
         connections, in_flight = len(self.adaptors), self.in_flight()
         self.logger.info("draining", reason=self._reason, connections=connections, in_flight=in_flight)
+        if self.workers is not None:
+            self.workers.drain(self._reason)
         self.router.ending = True
         for adaptor, _ in self.adaptors.values():
             adaptor.hold_back()
         self.wake()
         await self._settle()
+        if self.worker is not None:
+            await self.worker.settled(SETTLE_SECONDS)
         self._close_all()
         await trio.sleep(CLOSE_SECONDS)
-        self.logger.info("connections cut", count=len(self.adaptors), reason="our close was not answered")
+        if self.adaptors or self.workers is None:
+            self.logger.info("connections cut", count=len(self.adaptors), reason="our close was not answered")
+        if self.workers is not None:
+            await self.workers.ended()
         self._serving.cancel()
 
     async def _until_drained(self) -> None:
@@ -395,7 +451,8 @@ class Site:
         begun = trio.current_time()
         while trio.current_time() < begun + SETTLE_SECONDS:
             waits_for_senders = trio.current_time() < begun + CREDIT_SECONDS and self._credit_out()
-            if not waits_for_senders and not self.in_flight():
+            others = self.workers is None or self.workers.settled
+            if not waits_for_senders and others and not self.in_flight():
                 return
             await trio.sleep(SETTLE_INTERVAL)
         self.logger.warning("not settled in time, given back to their senders", deliveries=self.in_flight())
@@ -404,7 +461,9 @@ class Site:
         return any(adaptor.credit_out() for adaptor, _ in self.adaptors.values())
 
     def _close_all(self) -> None:
-        description = f"router {self.router.id} is shutting down"
+        description = self._farewell()
+        if self.workers is not None:
+            self.workers.close()
         # First everything goes back to its senders: on a connection that is closed nobody could be told.
         for adaptor, _ in self.adaptors.values():
             adaptor.give_back()
@@ -413,6 +472,9 @@ class Site:
         for connector in self.connectors:
             connector.stop(ErrorCondition.CONNECTION_FORCED, description)
         self.wake()
+
+    def _farewell(self) -> str:
+        return f"router {self.router.id} is shutting down"
 
     # -- a new configuration -------------------------------------------------------------------------------------
 
@@ -428,12 +490,15 @@ class Site:
         router.patterns = patterns
         router.default_distribution = Distribution(config.router.default_distribution)
         router.stream_stall_seconds = config.router.stream_stall_seconds
-        router.budget.limit = payload_limit(config.router.memory_limit)
-        self.limit.limit = config.router.max_connections
-        for listener, entry in zip(self.listeners, config.listeners, strict=True):
-            listener.limit.limit = entry.max_connections
+        router.budget.limit = payload_limit(config.router.memory_share)
+        if self.worker is None:
+            self.limit.limit = config.router.max_connections
+            for listener, entry in zip(self.listeners, config.listeners, strict=True):
+                listener.limit.limit = entry.max_connections
         levels.change(config.log)
         self.config = config
+        if self.workers is not None:
+            self.workers.reconfigure(config)
         self.wake()
 
 
@@ -471,13 +536,39 @@ def _network(router: RouterConfig) -> dict[str, Any]:
     }
 
 
-def _core(mode: str) -> Callable[..., Router]:
-    """The core that a mode asks for."""
+def _core(mode: str, worker: bool) -> Callable[..., Router]:
+    """The core that a mode asks for, or a worker has."""
+    if worker:
+        from van.routing.worker_router import WorkerRouter
+
+        return WorkerRouter
     if mode != "edge":
         return Router
     from van.routing.edge_router import EdgeRouter
 
     return EdgeRouter
+
+
+def _workers(site: Site) -> Workers | None:
+    """The further processes of a site that has some."""
+    if site.config.router.workers == 1:
+        return None
+    from van.router.workers import Workers
+
+    return Workers(site, site.config.router.workers)
+
+
+def _arriving_adaptor(workers: Workers, entry: ListenerConfig, number: int) -> Callable[..., AmqpAdaptor]:
+    from van.adaptors.arriving import ArrivingAdaptor
+    from van.router.workers import is_arriving
+
+    if not is_arriving(entry):
+        return AmqpAdaptor
+    return partial(
+        ArrivingAdaptor,
+        elsewhere=partial(workers.elsewhere, number),
+        depart_to=partial(workers.depart, entry.name, number),
+    )
 
 
 def _edge_adaptor(connecting: bool) -> Callable[..., AmqpAdaptor]:

@@ -38,7 +38,7 @@ class Adaptor:
     words why a peer that did open is none to talk to; empty: it is one. Connectors take their time then.
     `read_size` is how many octets at most the driver hands over at a time. `departs` is set, with `closed`, by an
     adaptor whose stream goes on in another process: nothing more is read, and `depart` is called when what was written
-    is out.
+    is out. `departed` says that it was.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class Adaptor:
         self.refusal = ""
         self.read_size = READ_SIZE
         self.departs = False
+        self.departed = False
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""

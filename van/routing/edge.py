@@ -17,7 +17,7 @@ from van.amqp.errors import DecodeError, ErrorCondition
 from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import Message
 from van.amqp.performatives import Error
-from van.routing.address import Address
+from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import Annotations, decode_annotations, encode_annotations, section_end
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, drop_payload
@@ -82,7 +82,7 @@ class EdgePeer:
 
     `number` is the connection's, `router_id` the peer's container-id. `mesh` names the mesh of edge routers that the
     peer is in, None while it has not said. `van` says that it is a router of our kind. `uplink` is set at the edge's
-    end. `links` are those that carry deliveries.
+    end; `worker` where the peer is a process of this very router. `links` are those that carry deliveries.
     """
 
     __slots__ = (
@@ -98,11 +98,13 @@ class EdgePeer:
         "tracking",
         "uplink",
         "van",
+        "worker",
     )
 
     def __init__(
         self, router: Router, number: int, router_id: str, *, van: bool, streams: EdgeStreamOpener | None
     ) -> None:
+        self.worker = False
         self.router = router
         self.number = number
         self.router_id = router_id
@@ -469,8 +471,13 @@ class EdgeAddress:
         self.mesh = next(iter(meshes)) if len(meshes) == 1 and not others else None
         if not self.tracked:
             return
-        groups = {link.peer.group for link in links} | self._elsewhere()
+        here = {link.peer.group for link in links}
+        anywhere = here | self._elsewhere()
+        closest = address.distribution is Distribution.CLOSEST
         for incoming in self.tracked:
+            peer = incoming.peer
+            # Of one router, its receivers in any of its processes are closer than those of all others.
+            groups = here if closest and peer.worker and peer.group in here else anywhere
             reachable = others or len(groups) > 1 or (len(groups) == 1 and incoming.peer.group not in groups)
             if reachable is not incoming.told:
                 incoming.told = reachable
@@ -502,10 +509,11 @@ def edge_address(router: Router, address: Address) -> EdgeAddress:
 
 
 def edge_opened(
-    router: Router, number: int, router_id: str, *, van: bool, streams: EdgeStreamOpener | None
+    router: Router, number: int, router_id: str, *, van: bool, streams: EdgeStreamOpener | None, worker: bool = False
 ) -> EdgePeer:
-    """A connection from an edge router is open."""
+    """A connection from an edge router is open, or from a process of this one (`worker`)."""
     peer = EdgePeer(router, number, router_id, van=van, streams=streams)
+    peer.worker = worker
     router.edge_peers[number] = peer
     return peer
 
@@ -530,7 +538,7 @@ def attach_incoming(
     link.sink = incoming
     if text:
         address.incoming.append(incoming)
-        if address.key[0] == "M" and not address.key.startswith("M$"):
+        if peer.worker or (address.key[0] == "M" and not address.key.startswith("M$")):
             edge_address(router, address).tracked.append(incoming)
     return incoming
 

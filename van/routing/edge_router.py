@@ -193,16 +193,19 @@ class EdgeRouter(Router):
         if uplink.sender is not None:
             self.elsewhere.remove_outgoing(uplink.sender)
         following = self.uplinks[0] if self.uplinks and not self.ending else None
+        self._tell_lost(uplink, following)
+        if following is not None:
+            self._activate(following)
+            for address in found:
+                self._trust(following, address)
+
+    def _tell_lost(self, uplink: Uplink, following: Uplink | None) -> None:
         self.log(
             "info" if self.ending else "warning",
             "uplink lost",
             uplink=uplink.router_id,
             following=following.router_id if following is not None else None,
         )
-        if following is not None:
-            self._activate(following)
-            for address in found:
-                self._trust(following, address)
 
     def _activate(self, uplink: Uplink) -> None:
         """Open the links that an active uplink has, in the order in which the deployed edges do."""
@@ -214,18 +217,26 @@ class EdgeRouter(Router):
             announcement = ServiceSender(uplink, mesh)
             opener.owned(mesh, announcement)
             announcement.send(encode_annotations(0, None, None, (), self.mesh) + mesh_message(self.mesh))
-        anonymous = opener.open_sender("")
-        if anonymous is not None:
-            sender = EdgeOutgoingLink(anonymous, self.elsewhere, DEFAULT_LINK_CAPACITY, uplink, True)
-            anonymous.source = uplink.sender = sender
-            opener.owned(anonymous, sender)
-            self.elsewhere.add_outgoing(sender)
+        self._send_elsewhere(uplink)
         downlink = opener.open_receiver(self.id, EDGE_DOWNLINK)
         if downlink is not None:
             self._receive(uplink, downlink, self.routed, anonymous=True)
-        tracking = opener.open_receiver(ADDRESS_TRACKING, service=True)
+        self._track(uplink)
+
+    def _send_elsewhere(self, uplink: Uplink) -> None:
+        """Open the anonymous link."""
+        anonymous = uplink.opener.open_sender("")
+        if anonymous is not None:
+            sender = EdgeOutgoingLink(anonymous, self.elsewhere, DEFAULT_LINK_CAPACITY, uplink, True)
+            anonymous.source = uplink.sender = sender
+            uplink.opener.owned(anonymous, sender)
+            self.elsewhere.add_outgoing(sender)
+
+    def _track(self, uplink: Uplink) -> None:
+        """Open address tracking, and the links of all addresses."""
+        tracking = uplink.opener.open_receiver(ADDRESS_TRACKING, service=True)
         if tracking is not None:
-            opener.owned(tracking, TrackingReceiver(self, uplink, tracking))
+            uplink.opener.owned(tracking, TrackingReceiver(self, uplink, tracking))
         for address in list(self.addresses.values()):
             self._sync(address)
 
@@ -237,11 +248,16 @@ class EdgeRouter(Router):
 
     # -- links per address ---------------------------------------------------------------------------------------
 
+    def _text_of(self, key: str) -> str:
+        """The address of a link to the interior router for what has this key; empty for what has none."""
+        return key[1:] if key[:1] == "M" and not key.startswith("M$") else ""
+
     def _sync(self, address: Address) -> None:
         """Open and close links of the active uplink as the receivers and senders of an address here want it."""
         uplink = self.active
         key = address.key
-        if uplink is None or key[:1] != "M" or key.startswith("M$"):
+        text = self._text_of(key)
+        if uplink is None or not text:
             return
         proxies = self.proxies.get(address)
         consumers = len(address.outgoing)
@@ -258,7 +274,7 @@ class EdgeRouter(Router):
             proxies.receiver = None
             opener.close_link(receiver.link)
         elif consumers and proxies.receiver is None and not proxies.refused:
-            incoming = opener.open_receiver(key[1:])
+            incoming = opener.open_receiver(text)
             if incoming is not None:
                 proxies.receiver = self._receive(uplink, incoming, address, anonymous=False)
         if not producers and proxies.sender is not None:
@@ -276,7 +292,7 @@ class EdgeRouter(Router):
         elif producers and proxies.sender is not None:
             proxies.sender.waits_for_end = False
         elif producers and not proxies.refused:
-            outgoing = opener.open_sender(key[1:])
+            outgoing = opener.open_sender(text)
             if outgoing is not None:
                 sender = EdgeOutgoingLink(outgoing, address, DEFAULT_LINK_CAPACITY, uplink, False)
                 outgoing.source = proxies.sender = sender
@@ -398,7 +414,7 @@ class EdgeRouter(Router):
         uplink = self.active
         delivery.annotations = self.annotations_to(to)
         if address is None or not address.outgoing:
-            if key[0] == "L" or key.startswith("M$"):
+            if (key[0] == "L" or key.startswith("M$")) and not self._text_of(key):
                 no_destination(pseudo, delivery)
             else:
                 self.elsewhere.forward(self.elsewhere, delivery)

@@ -359,6 +359,7 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
         driver.stop_reading()
         adaptor.on_wake = _gone
         if adaptor.departs and not driver.failed:
+            adaptor.departed = True
             adaptor.depart(driver.descriptor)
         adaptor.connection_lost(trio.current_time())
         wake_touched()

@@ -14,11 +14,13 @@ class ConnectionInfo:
     `peer` and `local` are `host:port`; `transport` is `tcp`, `tls`, `ws` or `wss`; `url` is the listener's or the
     one that was dialled. The `tls_…` fields are empty without TLS, `tls_identity` and `tls_subject` also when the peer
     showed no certificate: what stands there was verified in the handshake. `tls_peer_not_after` is in seconds since
-    1970 (infinity without a certificate), `tls_bits` the strength of the cipher.
+    1970 (infinity without a certificate), `tls_bits` the strength of the cipher. `number` is what the connection is
+    called where it was accepted, 0 for no matter.
     """
 
     __slots__ = (
         "local",
+        "number",
         "outgoing",
         "path",
         "peer",
@@ -39,6 +41,7 @@ class ConnectionInfo:
         self.transport = transport
         self.url = url
         self.outgoing = outgoing
+        self.number = 0
         self.tls_version = ""
         self.tls_cipher = ""
         self.tls_bits = 0

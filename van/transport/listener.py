@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from van.adaptors.arriving import replay
 from van.routing.adaptor import Adaptor
 from van.transport.driver import run_adaptor
 from van.transport.errors import TransportError, os_reason
@@ -33,6 +34,8 @@ from van.transport.websocket import accept_websocket
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from van.adaptors.arriving import Record
+
 INITIAL_HANDSHAKE_TIMEOUT_SECONDS = 10.0
 """From accept to the protocol's Open, TLS and WebSocket included. Whoever is slower is cut: see `cut_late_ones`."""
 
@@ -41,6 +44,10 @@ ACCEPT_RETRY_SECONDS = 0.1
 
 REPEAT_SECONDS = 5.0
 """Lines about full limits and failing accepts are written once in so many seconds, with a count."""
+
+
+def _nobody_waits() -> None:
+    """Stand in for `on_over` where nobody wants to know."""
 
 
 class _Connection:
@@ -64,7 +71,9 @@ class Listener:
     `make_adaptor(info)` makes the endpoint of one connection, `wake_touched` is handed to the driver. `credentials` are
     needed for `amqps` and `wss`; a listener that offers EXTERNAL gives `ClientCertificates.REQUIRED`.
     `max_connections` is this listener's own limit, `router_limit` the one that all share. A time-out of 0 means none.
-    `guarded=False` lets exceptions of one connection end everything: for tests.
+    `place(stream)` is asked for every connection that was accepted: where it says yes, the connection has gone
+    elsewhere, and counts here until `over`. So does one whose adaptor departs. `adopts`: there is no port, connections
+    come from elsewhere by `adopt`. `guarded=False` lets exceptions of one connection end everything: for tests.
     """
 
     def __init__(
@@ -80,6 +89,8 @@ class Listener:
         max_connections: int | None = None,
         router_limit: ConnectionLimit | None = None,
         initial_handshake_timeout_seconds: float = INITIAL_HANDSHAKE_TIMEOUT_SECONDS,
+        place: Callable[[trio.SocketStream], bool] | None = None,
+        adopts: bool = False,
         guarded: bool = True,
     ) -> None:
         self.url = url
@@ -97,6 +108,9 @@ class Listener:
         self._client_certificates = client_certificates
         self._router_limit = router_limit or ConnectionLimit(None)
         self._handshake_timeout = initial_handshake_timeout_seconds or float("inf")
+        self._place = place
+        self._adopts = adopts
+        self._nursery: trio.Nursery | None = None
         self._guarded = guarded
         self._sockets: list[trio.SocketListener] = []
         self._connections: set[_Connection] = set()
@@ -126,18 +140,22 @@ class Listener:
 
     async def serve(self, *, task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop_accepting` was called and the last connection has ended, or until `stop_serving`."""
-        if not self._sockets:
+        if not self._sockets and not self._adopts:
             await self.bind()
         try:
             with self._serving:
                 async with trio.open_nursery() as watching:
                     watching.start_soon(self._cut_late_ones)
                     async with trio.open_nursery() as connections:
+                        self._nursery = connections
                         with self._accepting:
                             async with trio.open_nursery() as accepting:
+                                if self._adopts:
+                                    accepting.start_soon(trio.sleep_forever)
                                 for listening in self._sockets:
                                     accepting.start_soon(self._accept, listening, connections)
                                 task_status.started(self)
+                        self._nursery = None
                         self._unbind()
                     watching.cancel_scope.cancel()
         finally:
@@ -166,6 +184,39 @@ class Listener:
         for listening in self._sockets:
             listening.socket.close()
 
+    # -- from and to elsewhere
+
+    def adopt(
+        self,
+        stream: trio.SocketStream,
+        number: int,
+        record: Record | None = None,
+        on_over: Callable[[], None] = _nobody_waits,
+    ) -> None:
+        """Serve a connection that was accepted elsewhere, by its number there. `on_over` is called when it has ended.
+
+        record: what was said on it already.
+        """
+        self.accepted += 1
+        if self._nursery is None or not self._admit(stream):
+            stream.socket.close()
+            on_over()
+            return
+        self._nursery.start_soon(self._serve_adopted, stream, number, record, on_over)
+
+    async def _serve_adopted(
+        self, stream: trio.SocketStream, number: int, record: Record | None, on_over: Callable[[], None]
+    ) -> None:
+        try:
+            await self._guard(stream, number, record)
+        finally:
+            on_over()
+
+    def over(self) -> None:
+        """A connection that went elsewhere has ended."""
+        self.limit.release()
+        self._router_limit.release()
+
     # -- accepting
 
     async def _accept(self, listening: trio.SocketListener, connections: trio.Nursery) -> None:
@@ -185,7 +236,11 @@ class Listener:
                 await trio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
             self.accepted += 1
-            if self._admit(stream):
+            if not self._admit(stream):
+                continue
+            if self._place is not None and self._place(stream):
+                stream.socket.close()
+            else:
                 connections.start_soon(self._guard, stream)
 
     def _admit(self, stream: trio.SocketStream) -> bool:
@@ -207,38 +262,44 @@ class Listener:
 
     # -- one connection
 
-    async def _guard(self, tcp: trio.SocketStream) -> None:
+    async def _guard(self, tcp: trio.SocketStream, number: int = 0, record: Record | None = None) -> None:
         """The only place that catches everything: what goes wrong in one connection ends that connection."""
         if not self._guarded:
-            await self._serve_one(tcp)
+            await self._serve_one(tcp, number, record)
             return
         peer = peer_text(tcp)
         try:
-            await self._serve_one(tcp)
+            await self._serve_one(tcp, number, record)
         except* Exception as group:
             self.failed += 1
             self._logger.exception("connection failed, a fault of ours", peer=peer, exc_info=sole(group))
 
-    async def _serve_one(self, tcp: trio.SocketStream) -> None:
+    async def _serve_one(self, tcp: trio.SocketStream, number: int, record: Record | None) -> None:
         connection = _Connection(peer_text(tcp), trio.current_time() + self._handshake_timeout)
         self._connections.add(connection)
         self._handshaking[connection] = None
         self._new_handshake.set()
         try:
             with connection.scope:
-                await self._shake_hands(connection, tcp)
+                await self._shake_hands(connection, tcp, number, record)
         except TransportError as error:
             self.refused += 1
             self._logger.info("connection refused", peer=connection.peer, reason=str(error))
         finally:
             self._connections.discard(connection)
             self._handshaking.pop(connection, None)
-            self.limit.release()
-            self._router_limit.release()
+            if connection.adaptor is None or not connection.adaptor.departed:
+                self.over()
             await trio.aclose_forcefully(tcp)
 
-    async def _shake_hands(self, connection: _Connection, tcp: trio.SocketStream) -> None:
+    async def _shake_hands(
+        self, connection: _Connection, tcp: trio.SocketStream, number: int, record: Record | None
+    ) -> None:
         keep_alive(tcp)
+        if record is not None:
+            info = self._info(connection, tcp, number)
+            await self._go_on(connection, tcp, info, record)
+            return
         try:
             first = await peek(tcp)
         except OSError:
@@ -254,9 +315,7 @@ class Listener:
             if not self.url.tls and spoken(first) == "an HTTP request":
                 await _answer_http(tcp)
             return
-        info = ConnectionInfo(
-            peer=connection.peer, local=local_text(tcp), transport=self.url.transport, url=self.url, outgoing=False
-        )
+        info = self._info(connection, tcp, number)
         stream: trio.abc.Stream = tcp
         if self.url.tls:
             assert self._credentials is not None
@@ -274,6 +333,26 @@ class Listener:
         connection.stage = "the protocol's open"
         connection.adaptor = self._make_adaptor(info)
         await run_adaptor(stream, connection.adaptor, self._wake_touched)
+
+    async def _go_on(
+        self, connection: _Connection, tcp: trio.SocketStream, info: ConnectionInfo, record: Record
+    ) -> None:
+        """Go on where somebody else has stopped."""
+        adaptor = connection.adaptor = self._make_adaptor(info)
+        if replay(adaptor, record, trio.current_time()):
+            await run_adaptor(tcp, adaptor, self._wake_touched)
+            return
+        adaptor.cut = True
+        adaptor.connection_lost(trio.current_time())
+        self._wake_touched()
+        raise TransportError(TransportError.TCP, "it could not go on in another process: the answers differ")
+
+    def _info(self, connection: _Connection, tcp: trio.SocketStream, number: int) -> ConnectionInfo:
+        info = ConnectionInfo(
+            peer=connection.peer, local=local_text(tcp), transport=self.url.transport, url=self.url, outgoing=False
+        )
+        info.number = number
+        return info
 
     def _context(self) -> ssl.SSLContext:
         if self._credentials is None:

@@ -1,0 +1,164 @@
+"""Connections that have come to one process of a router and may go on in another.
+
+Which process a connection should be in is known when its first link names an address. Until then everything that was
+said is kept. If it should be elsewhere, the stream and what was said go there, a fresh adaptor hears it all again, and
+has to say the same: then it goes on where the first one stopped. The peer notices nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log
+from van.amqp.events import Event, LinkAttached
+from van.amqp.link import Link, ReceiverLink
+from van.amqp.terminus import Source, Target
+from van.routing.adaptor import Adaptor
+from van.routing.router import Router
+
+# Who says more than this before its first link stays where it is. Opening takes some hundred octets.
+LONGEST_RECORD: Final = 65536
+_AT_ONCE: Final = 262144
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was said on a connection so far: each batch of octets received, with the number of octets sent before it."""
+
+    received: tuple[tuple[int, bytes], ...]
+    sent: bytes
+
+
+class ArrivingAdaptor(AmqpAdaptor):
+    """A connection of an application that may go elsewhere. Constructed as an `AmqpAdaptor`.
+
+    elsewhere: called once, with the address that the first link names ("" for none), and with whether the connection
+    can only stay. Returns where it should be, None for here. depart_to: called with that, the stream's descriptor and
+    the record.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        settings: ConnectionSettings,
+        *,
+        elsewhere: Callable[[str, bool], object | None],
+        depart_to: Callable[[object, int, Record], None],
+        log: Log,
+        **options: Any,
+    ) -> None:
+        self._elsewhere = elsewhere
+        self._depart_to = depart_to
+        self._goal: object | None = None
+        self._arriving = True
+        self._received: list[tuple[int, bytes]] = []
+        self._received_size = 0
+        self._sent = bytearray()
+        self._log_here = log
+        self._unsaid: list[tuple[str, str, dict[str, object]]] = []
+        super().__init__(router, settings, log=self._log_later, **options)
+
+    def _log_later(self, level: str, event: str, **fields: object) -> None:
+        """The process where it stays writes to the log."""
+        self._unsaid.append((level, event, fields))
+
+    def _stay(self) -> None:
+        """It is ours from now on."""
+        self._arriving = False
+        self._received.clear()
+        self._sent.clear()
+        self.log = self._log_here
+        for level, event, fields in self._unsaid:
+            self.log(level, event, **fields)
+        self._unsaid.clear()
+
+    def _stay_for_good(self) -> None:
+        if self._arriving:
+            self._elsewhere("", True)
+            self._stay()
+
+    # -- Adaptor -------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        if self._arriving:
+            self._received.append((len(self._sent), data))
+            self._received_size += len(data)
+            if self._received_size > LONGEST_RECORD:
+                self._stay_for_good()
+        super().receive_data(data, now)
+
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        if self.departs:
+            return []
+        chunks = super().data_to_send(limit)
+        if self._arriving:
+            for chunk in chunks:
+                self._sent += chunk
+        return chunks
+
+    def receive_eof(self, now: float) -> None:
+        self._stay_for_good()
+        super().receive_eof(now)
+
+    def handle_deadline(self, now: float) -> None:
+        # What is said because of the time would not be said again.
+        self._stay_for_good()
+        super().handle_deadline(now)
+
+    def close(self, condition: str, description: str) -> None:
+        self._stay_for_good()
+        super().close(condition, description)
+
+    def depart(self, descriptor: int) -> None:
+        self._depart_to(self._goal, descriptor, Record(tuple(self._received), bytes(self._sent)))
+
+    def connection_lost(self, now: float) -> None:
+        if self.departed:
+            self._lost = self.cut = True
+            for session in self.connection.begun_sessions():
+                self.router.budget.remove(session)
+            self.on_lost()
+            self.connection.let_go()
+            return
+        self._stay_for_good()
+        super().connection_lost(now)
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _handle(self, events: list[Event]) -> None:
+        if self._arriving:
+            links = [event.link for event in events if isinstance(event, LinkAttached)]
+            if links:
+                self._goal = self._elsewhere(next(filter(None, map(_named, links)), ""), False)
+                if self._goal is not None:
+                    # From here on nothing is done, said, or written down.
+                    self.departs = self.closed = True
+                    return
+                self._stay()
+        super()._handle(events)
+
+
+def _named(link: Link) -> str:
+    """The address that a peer's Attach names; empty for none, or one that is still to be made."""
+    remote = link.remote
+    terminus = (remote.target if isinstance(link, ReceiverLink) else remote.source) if remote is not None else None
+    if not isinstance(terminus, Source | Target) or terminus.dynamic:
+        return ""
+    return terminus.address or ""
+
+
+def replay(adaptor: Adaptor, record: Record, now: float) -> bool:
+    """Have an adaptor hear what another has heard. Returns whether it says the same so far; else it is of no use."""
+    sent = bytearray()
+    for before, data in record.received:
+        while len(sent) < before:
+            chunks = adaptor.data_to_send(_AT_ONCE)
+            if not chunks:
+                break
+            sent += b"".join(chunks)
+        if sent != record.sent[:before]:
+            return False
+        adaptor.receive_data(data, now)
+    return sent == record.sent

@@ -1,0 +1,37 @@
+"""The connection between two processes of one router: a worker, and worker 0 which it hangs on.
+
+An edge connection whose ends have the same id, because they are the same router.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from van.adaptors.amqp import ConnectionSettings
+from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
+from van.routing.dialect.recognition import PeerOpen
+from van.routing.edge import edge_opened
+from van.routing.router import Router
+
+
+class WorkerListenerAdaptor(EdgeListenerAdaptor):
+    """Worker 0's end. Constructed as an `AmqpAdaptor`; name: what logs call the worker."""
+
+    def __init__(self, router: Router, settings: ConnectionSettings, *, name: str, **options: Any) -> None:
+        self.name = name
+        super().__init__(router, settings, **options)
+
+    def _refusal(self, peer: PeerOpen) -> str:
+        return ""
+
+    def _counts(self, peer: PeerOpen) -> None:
+        self.edge = edge_opened(
+            self.router, self.number, self.name, van=True, streams=self.streams, worker=True
+        )
+
+
+class WorkerConnectorAdaptor(EdgeConnectorAdaptor):
+    """The worker's end."""
+
+    def _refusal(self, peer: PeerOpen) -> str:
+        return ""

@@ -1,0 +1,59 @@
+"""The core of a worker: one more process of a router, which has clients of it and one connection, to worker 0.
+
+It hangs on worker 0 as an edge router does on an interior one, with two differences. It has no name of its own: its
+clients talk to the router, whose id it has, and no other router hears of it. So what belongs to the router alone
+(`_local/…`, `_topo/0/ID/…`, `$management`, dynamic addresses) has links to worker 0 as any address has. And there is
+but one uplink, whose end is the worker's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from van.amqp.errors import AmqpLinkError, ErrorCondition
+from van.routing.address import Address, address_key
+from van.routing.dialect.annotations import Annotations, encode_annotations
+from van.routing.edge_router import EdgeRouter, Uplink
+from van.routing.router import OWN_NODES, Router
+
+
+class WorkerRouter(EdgeRouter):
+    """The core of a worker; constructed as a `Router` with the id of the whole.
+
+    mode: that of worker 0. Where it is `standalone` there is nothing elsewhere that could be named.
+    """
+
+    def __init__(self, id: str, *, tokens: Callable[[], str], mode: str = "standalone", **options: Any) -> None:  # noqa: A002 - as in Router
+        super().__init__(id, tokens=tokens, **options)
+        self.mode = mode
+
+    def _activate(self, uplink: Uplink) -> None:
+        self.active = uplink
+        self._send_elsewhere(uplink)
+        self._track(uplink)
+
+    def _tell_lost(self, uplink: Uplink, following: Uplink | None) -> None:
+        """The process ends, and that is told."""
+
+    def _text_of(self, key: str) -> str:
+        kind = key[:1]
+        return key[1:] if kind == "M" else f"_local/{key[1:]}" if kind == "L" else ""
+
+    def temporary_address(self, mobile: bool) -> str:
+        return Router.temporary_address(self, mobile)
+
+    def received(self, text: str) -> Address:
+        if address_key(text, self.id) in OWN_NODES:
+            # Whoever receives there would hear what others here ask the router.
+            raise AmqpLinkError(ErrorCondition.NOT_ALLOWED, f"{text} is a node of the router itself")
+        return super().received(text)
+
+    def usable(self, text: str) -> Address:
+        if address_key(text, self.id)[:1] in ("R", "H") and self.mode != "standalone":
+            return super().usable(text)
+        return Router.usable(self, text)
+
+    def _section(self, annotations: Annotations, flags: int) -> bytes:
+        # Neither a mesh: what a worker sends comes into the network at the router.
+        return encode_annotations(flags, annotations.to_override, None, ())
