@@ -391,9 +391,7 @@ def _processes(address: Address) -> set[int]:
 
 def _environment() -> dict[str, str]:
     """That of this process; the worker is to find the same code, from wherever this one was started."""
-    import van
-
-    path = [str(Path(van.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
