@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -114,13 +114,19 @@ def start(site: SiteFile) -> Iterator[Callable[..., Scene]]:
         running.kill()
 
 
-@pytest.fixture(autouse=True)
-async def patience() -> AsyncIterator[None]:
-    with trio.fail_after(PATIENCE):
-        yield
-
-
 Start = Callable[..., Scene]
+Test = Callable[..., Awaitable[None]]
+
+
+def patient(scene: Test) -> Test:
+    """No scene takes for ever."""
+
+    @wraps(scene)
+    async def within_time(*arguments: Any, **named: Any) -> None:
+        with trio.fail_after(PATIENCE):
+            await scene(*arguments, **named)
+
+    return within_time
 
 
 def running(pid: int) -> bool:
@@ -139,6 +145,7 @@ async def until_gone(pid: int) -> None:
 # --- from outside
 
 
+@patient
 async def test_ends_that_share_an_address_meet_and_connections_are_split_evenly(start: Start) -> None:
     scene = start(workers=3)
     async with AsyncExitStack() as stack:
@@ -161,6 +168,7 @@ async def test_ends_that_share_an_address_meet_and_connections_are_split_evenly(
     assert sorted(homes.values()) == [0] * 6 + [1] * 6 + [2] * 6
 
 
+@patient
 async def test_clients_of_one_address_are_spread_when_they_are_many(start: Start) -> None:
     scene = start()
     async with AsyncExitStack() as stack:
@@ -174,6 +182,7 @@ async def test_clients_of_one_address_are_spread_when_they_are_many(start: Start
 
 
 @pytest.mark.parametrize(("sending", "receiving"), [(0, 1), (1, 0), (1, 2)])
+@patient
 async def test_between_processes(start: Start, sending: int, receiving: int) -> None:
     scene = start(workers=3)
     async with (
@@ -198,23 +207,36 @@ async def test_between_processes(start: Start, sending: int, receiving: int) -> 
         assert (await tracker.wait()).accepted
 
 
+@patient
 async def test_multicast_reaches_everybody_once(start: Start) -> None:
     scene = start(workers=3)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(scene.client(f"c{index}", index % 3)) for index in range(6)]
         receivers = [await stack.enter_async_context(client.receiver("mc/news", credit=10)) for client in clients]
-        for client in clients[:3]:
-            sender = await stack.enter_async_context(client.sender("mc/news"))
-            await sender.wait_for_credit()
-            tracker = sender.send_nowait("news")
-            for receiver in receivers:
-                (await receiver.receive()).accept()
+        senders = [await stack.enter_async_context(client.sender("mc/news")) for client in clients[:3]]
+        for index, sender in enumerate(senders):
+            # Processes hear of one another's receivers in a moment, as routers do.
+            missing = set(range(6))
+            while missing:
+                tracker = sender.send_nowait(f"who hears {index}?")
+                while tracker.outcome_now is None:
+                    await trio.lowlevel.checkpoint()
+                    for number in [number for number, receiver in enumerate(receivers) if receiver.queued]:
+                        receivers[number].receive_nowait().accept()
+                        missing.discard(number)
+        for index, sender in enumerate(senders):
+            tracker = sender.send_nowait(f"news from {index}")
+            heard = [await receiver.receive() for receiver in receivers]
+            for delivery in heard:
+                delivery.accept()
+            assert {delivery.body for delivery in heard} == {f"news from {index}"}
             assert (await tracker.wait()).accepted
         assert [receiver.queued for receiver in receivers] == [0] * 6
 
 
 @pytest.mark.parametrize("server", [0, 1])
 @pytest.mark.parametrize("client", [0, 1])
+@patient
 async def test_replies_find_their_way(start: Start, client: int, server: int) -> None:
     scene = start()
     async with (
@@ -244,6 +266,7 @@ async def test_replies_find_their_way(start: Start, client: int, server: int) ->
 
 
 @pytest.mark.parametrize("worker", [0, 1])
+@patient
 async def test_there_is_one_management_node(start: Start, worker: int) -> None:
     scene = start()
     async with scene.client("asks", worker) as connection:
@@ -259,6 +282,7 @@ async def test_there_is_one_management_node(start: Start, worker: int) -> None:
                 pass
 
 
+@patient
 async def test_the_limit_of_connections_is_that_of_all_processes(start: Start) -> None:
     scene = start(router="max_connections = 3\n")
     async with AsyncExitStack() as stack:
@@ -279,6 +303,7 @@ async def test_the_limit_of_connections_is_that_of_all_processes(start: Start) -
         await scene.wait(event="connection refused", reason="max_connections of the router (3) is reached")
 
 
+@patient
 async def test_encrypted_connections_are_split_when_they_are_accepted(
     start: Start, certificates: SiteFile
 ) -> None:
@@ -305,6 +330,7 @@ async def test_encrypted_connections_are_split_when_they_are_accepted(
 # --- processes that end
 
 
+@patient
 async def test_a_worker_that_is_killed_takes_its_connections_with_it_and_nothing_else(start: Start) -> None:
     scene = start()
     (pid,) = await scene.workers(1)
@@ -336,6 +362,7 @@ async def test_a_worker_that_is_killed_takes_its_connections_with_it_and_nothing
     scene.router.end(signal.SIGTERM)
 
 
+@patient
 async def test_nobody_is_left_when_worker_0_is_killed(start: Start) -> None:
     scene = start(workers=3)
     pids = await scene.workers(2)
@@ -344,6 +371,7 @@ async def test_nobody_is_left_when_worker_0_is_killed(start: Start) -> None:
         await until_gone(pid)
 
 
+@patient
 async def test_signals_are_worker_0s_to_carry_out(start: Start) -> None:
     scene = start()
     (pid,) = await scene.workers(1)
@@ -356,6 +384,7 @@ async def test_signals_are_worker_0s_to_carry_out(start: Start) -> None:
     assert await scene.workers(1) == [pid]
 
 
+@patient
 async def test_what_is_under_way_between_processes_is_settled_before_the_end(start: Start) -> None:
     scene = start()
     (pid,) = await scene.workers(1)
@@ -390,6 +419,7 @@ async def test_what_is_under_way_between_processes_is_settled_before_the_end(sta
     assert not [line for line in scene.router.log() if "exception" in line or line["level"] == "error"]
 
 
+@patient
 async def test_a_second_signal_ends_all_at_once(start: Start) -> None:
     scene = start()
     (pid,) = await scene.workers(1)
@@ -411,6 +441,7 @@ async def test_a_second_signal_ends_all_at_once(start: Start) -> None:
 # --- a new configuration
 
 
+@patient
 async def test_a_reload_reaches_all_and_a_bad_file_reaches_nobody(start: Start, site: SiteFile) -> None:
     scene = start()
     text = SITE.format(workers=2)
@@ -457,6 +488,7 @@ role = "inter-router"
 """
 
 
+@patient
 async def test_a_neighbour_sees_one_router(site: SiteFile) -> None:
     port = free_port()
     text = SITE.format(workers=2).replace("[router]", '[router]\nmode = "interior"') + NETWORK.format(port=port)
