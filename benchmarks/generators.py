@@ -135,9 +135,9 @@ class Generator:
             yield requester
 
     @contextmanager
-    def idle(self, port: int, count: int, *, transport: str = "tcp") -> Iterator[float]:
-        """Holds `count` connections with a link each, opened 50 at a time; gives how many were opened in a second."""
-        options = {"address": "idle", "connections": count, "apart": True}
+    def idle(self, port: int, count: int, *, links: int = 1, transport: str = "tcp") -> Iterator[float]:
+        """Holds `count` connections with links, opened 50 at a time; gives how many were opened in a second."""
+        options = {"address": "idle", "connections": count, "links": links, "apart": True}
         with self._start("idle", port, transport, options) as client:
             figures = client.line()
             yield count / figures["seconds"]
@@ -224,10 +224,10 @@ class ExternalGenerator(Generator):
             yield requester
 
     @contextmanager
-    def idle(self, port: int, count: int, *, transport: str = "tcp") -> Iterator[float]:
-        """Holds `count` connections with a link each, opened 50 at a time; gives how many were opened in a second."""
-        hold = str(PATIENCE_SECONDS)
-        with Client([self.path, "conns", "-A", "-p", str(port), "-a", "idle", "-C", str(count), "-D", hold]) as client:
+    def idle(self, port: int, count: int, *, links: int = 1, transport: str = "tcp") -> Iterator[float]:
+        """Holds `count` connections with links, opened 50 at a time; gives how many were opened in a second."""
+        words = [self.path, "conns", "-A", "-p", str(port), "-a", "idle", "-C", str(count), "-L", str(links)]
+        with Client([*words, "-D", str(PATIENCE_SECONDS)]) as client:
             yield float(client.line()["conns_per_s"])
 
     def _words(self, role: str, port: int, address: str, count: int, size: int, connections: int) -> list[str]:

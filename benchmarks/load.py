@@ -340,7 +340,7 @@ def request(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def idle(arguments: argparse.Namespace) -> dict[str, float]:
-    """Open connections with a receiver each, `--parallel` at a time; holds them until stdin ends."""
+    """Open connections with receivers, `--parallel` at a time; holds them until stdin ends."""
     allow_descriptors(arguments.connections)
     opened: list[Stream] = []
     numbers = iter(range(arguments.connections))
@@ -352,7 +352,8 @@ def idle(arguments: argparse.Namespace) -> dict[str, float]:
             if number is None:
                 return
             peer = Peer(f"idle {number}")
-            peer.receiver(address_of(arguments, number))
+            for link in range(arguments.links):
+                peer.receiver(address_of(arguments, number * arguments.links + link))
             connected = connect(arguments.port, arguments.transport)
             connected.sendall(peer.take())
             selector.register(connected, selectors.EVENT_READ, peer)
@@ -404,6 +405,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--links", type=int, default=1, help="of each idle connection")
     parser.add_argument("--parallel", type=int, default=50)
     parser.add_argument("--apart", action="store_true", help="an address for each connection")
     parser.add_argument("--settled", action="store_true")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from generators import Generator
-from measure import Figures
+from measure import PATIENCE_SECONDS, Figures
 from routers import MULTICAST, Layout, UnsupportedError
 
 RATE = "messages/s"
@@ -26,11 +26,15 @@ TAIL = "p99 µs"
 CONNECTIONS = "connections/s"
 IDLE = "idle MB"
 EACH = "KB each"
+KEPT = "KB kept"
+LINKS = "links/s"
 BUSIEST = "busiest %"
 # From this size on octets count, not messages.
 LARGE = 8000
 # A router that was idle for so long has done what attaching the receivers left to do, in seconds.
 QUIET = 0.1
+# Memory is looked at so long after the last connection has gone, in seconds.
+SETTLING = 1.0
 
 
 class Running(Protocol):
@@ -169,19 +173,36 @@ def converse(network: Running, generator: Generator, count: int) -> Figures:
     return {MEDIAN: result["p50"], TAIL: result["p99"], CPU: cpu}
 
 
-def idle(network: Running, generator: Generator, count: int) -> Figures:
-    """Connections with SASL, a session and a link each: how fast, at which cost, and what each of them keeps."""
-    empty, before = network.resident_kib(), network.cpu_seconds()
-    with generator.idle(network.port, count, transport=network.transport) as speed:
-        after = network.cpu_seconds()
-        time.sleep(QUIET)
-        full = network.resident_kib()
-    return {
-        CONNECTIONS: speed,
-        CPU: (after - before) * 1e6 / count if before is not None and after is not None else None,
-        IDLE: empty * 1024 / 1e6 if empty is not None else None,
-        EACH: (full - empty) * 1024 / 1e3 / count if full is not None and empty is not None else None,
-    }
+def idle(links: int = 1) -> Measure:
+    """Connections with SASL, a session and links: how fast, at which cost, what each link keeps, and what stays.
+
+    Every link has an address of its own.
+    """
+
+    def measure(network: Running, generator: Generator, count: int) -> Figures:
+        if network.bare:
+            raise UnsupportedError("it has no links")
+        connections = max(1, count // links)
+        count = connections * links
+        empty, before = network.resident_kib(), network.cpu_seconds()
+        with generator.idle(network.port, connections, links=links, transport=network.transport) as speed:
+            after = network.cpu_seconds()
+            time.sleep(QUIET)
+            full = network.resident_kib()
+        end = time.monotonic() + PATIENCE_SECONDS
+        while any(network.connections()) and time.monotonic() < end:
+            time.sleep(QUIET)
+        time.sleep(SETTLING)
+        kept = network.resident_kib()
+        return {
+            CONNECTIONS if links == 1 else LINKS: speed * links,
+            CPU: (after - before) * 1e6 / count if before is not None and after is not None else None,
+            IDLE: empty * 1024 / 1e6 if empty is not None else None,
+            EACH: (full - empty) * 1024 / 1e3 / count if full is not None and empty is not None else None,
+            KEPT: (kept - empty) * 1024 / 1e3 / count if kept is not None and empty is not None else None,
+        }
+
+    return measure
 
 
 IN_LINE = Layout(routers=2)
@@ -200,6 +221,7 @@ ROWS: tuple[Row, ...] = (
     Row("1m", "1 MiB", 600, stream(size=1 << 20)),
     Row("16m", "16 MiB", 30, stream(size=1 << 24), own=True),
     Row("multicast", "100 B multicast 1→10, per delivery", 15_000, stream(receivers=10, multicast=True)),
+    Row("multicast-1000", "100 B multicast 1→1000, per delivery", 150, stream(receivers=1000, multicast=True)),
     Row("request", "request and response", 4_000, converse),
     Row("rate-1000", "one way at 1000/s", 3_000, stream(rate=1000.0)),
     Row("rate-50000", "one way at 50 000/s", 100_000, stream(rate=50_000.0)),
@@ -218,7 +240,9 @@ ROWS: tuple[Row, ...] = (
     Row("workers-1", "four pairs, one process", 150_000, FOUR_PAIRS, own=True),
     Row("workers-2", "four pairs, `workers = 2`, a pair's ends in one", 150_000, FOUR_PAIRS, WORKERS, own=True),
     Row("workers-2-apart", "four pairs, `workers = 2`, ends in both", 100_000, TWO_PLACES, WORKERS, own=True),
-    Row("idle", "idle connections with a link each", 1_000, idle),
+    Row("idle", "idle connections with a link each", 1_000, idle()),
+    Row("idle-tls", "idle connections over TLS", 300, idle(), TLS),
+    Row("addresses", "addresses, 1000 receivers on a connection", 20_000, idle(1000)),
 )
 BY_NAME = {row.name: row for row in ROWS}
 

@@ -129,7 +129,7 @@ def main() -> None:
         results |= compete(row, routers, generator, arguments)
         print(f"{row.name}: done", file=sys.stderr)
     titles = {row.name: row.title for row in table.ROWS}
-    names = [router.name for router in routers]
+    names = [router.name for router in routers if any(router.name in row for row in results.values())]
     if arguments.pictures:
         folder = Path(arguments.pictures)
         folder.mkdir(parents=True, exist_ok=True)
