@@ -67,14 +67,14 @@ wheel-compiled: $(BIN)/python
 	VAN_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(COMPILED)/wheel .
 	mkdir -p dist && cp $(COMPILED)/wheel/*.whl dist/
 
-# The root, where `tests` is found, comes behind the installed packages, and the working directory not at all
-# (PYTHONSAFEPATH): `van` is what was installed, which tests/test_build.py asserts.
+# Every process of this environment imports the installed `van` before it looks into the working directory, where the
+# sources are: tests/test_build.py asserts that no module of theirs is used.
 test-compiled: wheel-compiled
 	rm -rf $(COMPILED)/venv
 	$(BIN)/python -m venv $(COMPILED)/venv
 	$(COMPILED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/wheel/*.whl)[test]"
-	pwd > "$$(echo $(COMPILED)/venv/lib/python*/site-packages)/tests-of-van.pth"
-	PYTHONSAFEPATH=1 VAN_TESTED_BUILD=compiled $(COMPILED)/venv/bin/python -m pytest -o pythonpath= \
+	echo 'import van' > "$$(echo $(COMPILED)/venv/lib/python*/site-packages)/van-first.pth"
+	VAN_TESTED_BUILD=compiled $(COMPILED)/venv/bin/python -m pytest \
 		-m 'not slow' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
