@@ -163,6 +163,7 @@ class LinkStateOwner:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LinkStateEngine:
     """One router's part in the link state protocol.
 
