@@ -21,7 +21,7 @@ from measure import allow_descriptors, percentile
 from streams import TRANSPORTS, Stream, connect
 from wire import CREDIT, WINDOW, Batches, Counter, Peer, hang_up, message, shake_hands
 
-from van.amqp.link import SenderLink
+from van.amqp.link import Link, SenderLink
 from van.routing.router import DEFAULT_LINK_CAPACITY
 
 # One write of a sender.
@@ -66,27 +66,32 @@ def dial(peer: Peer, arguments: argparse.Namespace) -> Stream:
     return connected
 
 
-def introduce(arguments: argparse.Namespace, number: int, *, sends: bool) -> Peer:
-    """A peer with its link begun; with `--bare` it has been through everything that comes before messages.
+def attach(arguments: argparse.Namespace, number: int, *, sends: bool) -> tuple[Peer, Link, Stream]:
+    """A connection with its link. With `--bare` it is just connected, and the link has been attached in this process.
 
     There a relay that knows no AMQP joins the two ends: what they say is what they would say through a router.
     """
+    address = address_of(arguments, number)
     if arguments.bare:
         router = make_router(1)
         stations = [Station(router, "receiver"), Station(router, "sender")]
-        stations[0].peer.receiver(arguments.address)
-        stations[1].peer.sender(arguments.address)
+        stations[0].peer.receiver(address)
+        stations[1].peer.sender(address)
         meet(router, stations)
-        return stations[sends].peer
+        peer = stations[sends].peer
+        return peer, peer.links[0], dial(peer, arguments)
     peer = Peer(f"{'sender' if sends else 'receiver'} {number}")
+    connected: Stream | None = None
     if arguments.first:
-        # A link that nothing comes by: a router that places connections by their first link's address does it by this.
+        # Nothing comes by this link: a router that places connections by their first link's address does it by this.
         peer.receiver(arguments.first)
-    if sends:
-        peer.sender(address_of(arguments, number))
+        connected = dial(peer, arguments)
+    link: Link = peer.sender(address) if sends else peer.receiver(address)
+    if connected is None:
+        connected = dial(peer, arguments)
     else:
-        peer.receiver(address_of(arguments, number))
-    return peer
+        shake_hands(peer, connected)
+    return peer, link, connected
 
 
 def end(peer: Peer, connected: Stream, arguments: argparse.Namespace) -> None:
@@ -101,10 +106,8 @@ class Sender:
     """One connection that sends, as much as credit and window allow at a time."""
 
     def __init__(self, number: int, count: int, arguments: argparse.Namespace) -> None:
-        self.peer = introduce(arguments, number, sends=True)
-        link = self.peer.links[-1]
+        self.peer, link, self.connected = attach(arguments, number, sends=True)
         assert isinstance(link, SenderLink)
-        self.connected = dial(self.peer, arguments)
         self.counter = Counter(link, arguments.size)
         if arguments.bare:
             self.counter.window = WINDOW
@@ -224,9 +227,7 @@ class Receiver:
     """One connection that receives, accepts, and grants credit."""
 
     def __init__(self, number: int, arguments: argparse.Namespace) -> None:
-        self.peer = introduce(arguments, number, sends=False)
-        link = self.peer.links[-1]
-        self.connected = dial(self.peer, arguments)
+        self.peer, link, self.connected = attach(arguments, number, sends=False)
         self.counter = Counter(link, arguments.size)
         if arguments.bare:
             # As much is under way as a router of default settings lets be.

@@ -91,10 +91,10 @@ def _clock_seconds(pid: int) -> float | None:
 def family(pid: int) -> list[int]:
     """A process and those that it has started, theirs included: workers. The process alone where nobody tells."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = [file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return [pid]
-    return [pid, *(member for child in children for member in family(int(child)))]
+    return [pid, *(member for several in children for child in several for member in family(int(child)))]
 
 
 def resident_kib(pid: int) -> int | None:
