@@ -10,8 +10,8 @@ from typing import Any
 from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
 from van.routing.dialect.recognition import PeerOpen
-from van.routing.edge import edge_opened
 from van.routing.router import Router
+from van.routing.worker_link import WorkerPeer
 
 
 class WorkerListenerAdaptor(EdgeListenerAdaptor):
@@ -25,9 +25,9 @@ class WorkerListenerAdaptor(EdgeListenerAdaptor):
         return ""
 
     def _counts(self, peer: PeerOpen) -> None:
-        self.edge = edge_opened(
-            self.router, self.number, self.name, van=True, streams=self.streams, worker=True
-        )
+        worker = self.edge = WorkerPeer(self.router, self.number, self.name, van=True, streams=self.streams)
+        worker.worker = True
+        self.router.edge_peers[self.number] = worker
 
 
 class WorkerConnectorAdaptor(EdgeConnectorAdaptor):

@@ -124,6 +124,16 @@ class EdgePeer:
         """What counts as one place: a mesh of edge routers, or this connection alone."""
         return self.mesh if self.mesh is not None else f"#{self.number}"
 
+    # -- links -----------------------------------------------------------------------------------------------------
+
+    def incoming(self, link: ReceiverLink, address: Address, capacity: int, text: str) -> EdgeIncomingLink:
+        """A link by which the peer sends to an address; for all addresses where `text`, which names it, is empty."""
+        return EdgeIncomingLink(self.router, link, address, capacity, self, not text)
+
+    def outgoing(self, link: SenderLink, address: Address, capacity: int, anonymous: bool) -> EdgeOutgoingLink:
+        """A link by which the peer receives."""
+        return EdgeOutgoingLink(link, address, capacity, self, anonymous)
+
     # -- annotations -----------------------------------------------------------------------------------------------
 
     def annotations_of(self, section: bytes) -> Annotations:
@@ -509,11 +519,10 @@ def edge_address(router: Router, address: Address) -> EdgeAddress:
 
 
 def edge_opened(
-    router: Router, number: int, router_id: str, *, van: bool, streams: EdgeStreamOpener | None, worker: bool = False
+    router: Router, number: int, router_id: str, *, van: bool, streams: EdgeStreamOpener | None
 ) -> EdgePeer:
-    """A connection from an edge router is open, or from a process of this one (`worker`)."""
+    """A connection from an edge router is open."""
     peer = EdgePeer(router, number, router_id, van=van, streams=streams)
-    peer.worker = worker
     router.edge_peers[number] = peer
     return peer
 
@@ -534,7 +543,7 @@ def attach_incoming(
     """
     router = peer.router
     address = router.usable(text) if text else router.routed
-    incoming = EdgeIncomingLink(router, link, address, capacity, peer, not text)
+    incoming = peer.incoming(link, address, capacity, text)
     link.sink = incoming
     if text:
         address.incoming.append(incoming)
@@ -561,7 +570,7 @@ def attach_downlink(
 def _outgoing(
     peer: EdgePeer, link: SenderLink, address: Address, capacity: int, anonymous: bool
 ) -> EdgeOutgoingLink:
-    outgoing = EdgeOutgoingLink(link, address, capacity, peer, anonymous)
+    outgoing = peer.outgoing(link, address, capacity, anonymous)
     link.source = outgoing
     if address.priority is not None:
         link.priority = address.priority

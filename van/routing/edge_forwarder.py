@@ -38,6 +38,10 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
     """Hand the delivery to the receiver with the fewest deliveries outstanding; those with none take turns."""
     links = address.outgoing
     count = len(links)
+    if count == 1 and delivery.annotations is None and address.remote is None:
+        # It was sent here, so it does not go back.
+        links[0].enqueue(delivery)
+        return
     start = address.cursor
     best: OutgoingLink | None = None
     least = 0

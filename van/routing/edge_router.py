@@ -9,7 +9,7 @@ Other uplinks stand by.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
@@ -116,6 +116,8 @@ class EdgeRouter(Router):
     of them, in the order in which they opened.
     """
 
+    uplink_class: ClassVar[type[Uplink]] = Uplink
+
     def __init__(
         self,
         id: str,  # noqa: A002 - as in Router
@@ -167,7 +169,7 @@ class EdgeRouter(Router):
 
         streams: whether the peer takes streaming links.
         """
-        uplink = Uplink(self, number, router_id, van=van, opener=opener, streams=streams)
+        uplink = self.uplink_class(self, number, router_id, van=van, opener=opener, streams=streams)
         self.uplinks.append(uplink)
         self.edge_peers[number] = uplink
         if self.active is None and not self.ending:
@@ -220,14 +222,14 @@ class EdgeRouter(Router):
         self._send_elsewhere(uplink)
         downlink = opener.open_receiver(self.id, EDGE_DOWNLINK)
         if downlink is not None:
-            self._receive(uplink, downlink, self.routed, anonymous=True)
+            self._receive(uplink, downlink, self.routed, "")
         self._track(uplink)
 
     def _send_elsewhere(self, uplink: Uplink) -> None:
         """Open the anonymous link."""
         anonymous = uplink.opener.open_sender("")
         if anonymous is not None:
-            sender = EdgeOutgoingLink(anonymous, self.elsewhere, DEFAULT_LINK_CAPACITY, uplink, True)
+            sender = uplink.outgoing(anonymous, self.elsewhere, DEFAULT_LINK_CAPACITY, True)
             anonymous.source = uplink.sender = sender
             uplink.opener.owned(anonymous, sender)
             self.elsewhere.add_outgoing(sender)
@@ -240,8 +242,8 @@ class EdgeRouter(Router):
         for address in list(self.addresses.values()):
             self._sync(address)
 
-    def _receive(self, uplink: Uplink, link: ReceiverLink, address: Address, *, anonymous: bool) -> EdgeIncomingLink:
-        incoming = EdgeIncomingLink(self, link, address, DEFAULT_LINK_CAPACITY, uplink, anonymous)
+    def _receive(self, uplink: Uplink, link: ReceiverLink, address: Address, text: str) -> EdgeIncomingLink:
+        incoming = uplink.incoming(link, address, DEFAULT_LINK_CAPACITY, text)
         link.sink = incoming
         uplink.opener.owned(link, incoming)
         return incoming
@@ -276,7 +278,7 @@ class EdgeRouter(Router):
         elif consumers and proxies.receiver is None and not proxies.refused:
             incoming = opener.open_receiver(text)
             if incoming is not None:
-                proxies.receiver = self._receive(uplink, incoming, address, anonymous=False)
+                proxies.receiver = self._receive(uplink, incoming, address, text)
         if not producers and proxies.sender is not None:
             sender = proxies.sender
             if sender.outstanding:
@@ -294,7 +296,7 @@ class EdgeRouter(Router):
         elif producers and not proxies.refused:
             outgoing = opener.open_sender(text)
             if outgoing is not None:
-                sender = EdgeOutgoingLink(outgoing, address, DEFAULT_LINK_CAPACITY, uplink, False)
+                sender = uplink.outgoing(outgoing, address, DEFAULT_LINK_CAPACITY, False)
                 outgoing.source = proxies.sender = sender
                 if address.priority is not None:
                     outgoing.priority = address.priority

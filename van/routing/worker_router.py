@@ -9,13 +9,28 @@ but one uplink, whose end is the worker's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from van.amqp.errors import AmqpLinkError, ErrorCondition
+from van.amqp.link import ReceiverLink, SenderLink
 from van.routing.address import Address, address_key
 from van.routing.dialect.annotations import Annotations, encode_annotations
+from van.routing.edge import EdgeIncomingLink, EdgeOutgoingLink
 from van.routing.edge_router import EdgeRouter, Uplink
 from van.routing.router import OWN_NODES, Router
+from van.routing.worker_link import CAPACITY, WorkerIncomingLink, WorkerOutgoingLink
+
+
+class WorkerUplink(Uplink):
+    """The connection to worker 0. Constructed as an `Uplink`."""
+
+    __slots__ = ()
+
+    def incoming(self, link: ReceiverLink, address: Address, capacity: int, text: str) -> EdgeIncomingLink:
+        return WorkerIncomingLink(self.router, link, address, CAPACITY, self, text)
+
+    def outgoing(self, link: SenderLink, address: Address, capacity: int, anonymous: bool) -> EdgeOutgoingLink:
+        return WorkerOutgoingLink(link, address, CAPACITY, self, anonymous)
 
 
 class WorkerRouter(EdgeRouter):
@@ -23,6 +38,8 @@ class WorkerRouter(EdgeRouter):
 
     mode: that of worker 0. Where it is `standalone` there is nothing elsewhere that could be named.
     """
+
+    uplink_class: ClassVar[type[Uplink]] = WorkerUplink
 
     def __init__(self, id: str, *, tokens: Callable[[], str], mode: str = "standalone", **options: Any) -> None:  # noqa: A002 - as in Router
         super().__init__(id, tokens=tokens, **options)
