@@ -13,7 +13,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from math import isnan
-from typing import cast
+from typing import Final, cast
 
 from van.amqp.errors import DecodeError
 from van.amqp.types import (
@@ -39,28 +39,28 @@ from van.amqp.types import (
 # Levels of lists, maps, arrays and descriptors inside one another. The deepest thing that routers and clients exchange
 # (a management reply in a described section) has about six; each level costs at most three Python frames of the
 # thousand that the interpreter allows.
-MAX_DEPTH = 32
+MAX_DEPTH: Final = 32
 
 # Items of one list, or keys and values of one map. The largest list in use is a mobile address update of a big router
 # (about 100 000 addresses). Every item takes at least one octet, so most frames and messages end long before.
-MAX_COUNT = 1 << 20
+MAX_COUNT: Final = 1 << 20
 
 # Octets of one list, map or array. Small items become objects of up to 70 times their size, so this bounds what one
 # message can cost. Strings and binaries are not limited here: they cost what they are long.
-MAX_COMPOUND_SIZE = 16 << 20
+MAX_COMPOUND_SIZE: Final = 16 << 20
 
 # Elements of arrays whose elements have no octets of their own (null, true, uint0, list0), in everything that is
 # decoded by one call. Nine octets can announce four thousand million of them, so they are counted before any is made.
-MAX_ZERO_WIDTH_ELEMENTS = 1 << 16
+MAX_ZERO_WIDTH_ELEMENTS: Final = 1 << 16
 
 # A peer can choose numbers and uuids that collide in a dict, which makes it quadratic; text and binary are hashed with
 # a secret. Maps with other keys and more entries than this become `MapPairs`.
-MAX_GUESSABLE_KEYS = 128
+MAX_GUESSABLE_KEYS: Final = 128
 
 # Symbols come from small domains and are made again and again, so they are remembered. What does not fit is simply
 # made each time, so that a peer cannot fill memory through this table.
 MAX_REMEMBERED_SYMBOLS = 4096
-MAX_REMEMBERED_SYMBOL_SIZE = 64
+MAX_REMEMBERED_SYMBOL_SIZE: Final = 64
 
 
 class EncodeError(ValueError):
@@ -72,31 +72,31 @@ class EncodeError(ValueError):
 _Decoder = Callable[[bytes, int, int, int, list[int]], tuple[object, int]]
 _Encoder = Callable[..., None]
 
-_unpack_i16 = struct.Struct(">h").unpack_from
-_unpack_i32 = struct.Struct(">i").unpack_from
-_unpack_i64 = struct.Struct(">q").unpack_from
-_unpack_u16 = struct.Struct(">H").unpack_from
-_unpack_u32 = struct.Struct(">I").unpack_from
-_unpack_u64 = struct.Struct(">Q").unpack_from
-_unpack_f32 = struct.Struct(">f").unpack_from
-_unpack_f64 = struct.Struct(">d").unpack_from
-_unpack_2u32 = struct.Struct(">II").unpack_from
-_pack_i16 = struct.Struct(">h").pack
-_pack_i32 = struct.Struct(">i").pack
-_pack_i64 = struct.Struct(">q").pack
-_pack_u16 = struct.Struct(">H").pack
-_pack_u32 = struct.Struct(">I").pack
-_pack_u64 = struct.Struct(">Q").pack
-_pack_f32 = struct.Struct(">f").pack
-_pack_f64 = struct.Struct(">d").pack
+_unpack_i16: Final = struct.Struct(">h").unpack_from
+_unpack_i32: Final = struct.Struct(">i").unpack_from
+_unpack_i64: Final = struct.Struct(">q").unpack_from
+_unpack_u16: Final = struct.Struct(">H").unpack_from
+_unpack_u32: Final = struct.Struct(">I").unpack_from
+_unpack_u64: Final = struct.Struct(">Q").unpack_from
+_unpack_f32: Final = struct.Struct(">f").unpack_from
+_unpack_f64: Final = struct.Struct(">d").unpack_from
+_unpack_2u32: Final = struct.Struct(">II").unpack_from
+_pack_i16: Final = struct.Struct(">h").pack
+_pack_i32: Final = struct.Struct(">i").pack
+_pack_i64: Final = struct.Struct(">q").pack
+_pack_u16: Final = struct.Struct(">H").pack
+_pack_u32: Final = struct.Struct(">I").pack
+_pack_u64: Final = struct.Struct(">Q").pack
+_pack_f32: Final = struct.Struct(">f").pack
+_pack_f64: Final = struct.Struct(">d").pack
 
 # One shared object for each value that fits in an octet: faster to find than to make.
-_UBYTES = tuple([UByte(n) for n in range(256)])
-_BYTES = tuple([Byte(n - 256 if n > 127 else n) for n in range(256)])
-SMALL_UINTS = tuple([UInt(n) for n in range(256)])
-SMALL_ULONGS = tuple([ULong(n) for n in range(256)])
-SMALL_INTS = tuple([Int(n - 256 if n > 127 else n) for n in range(256)])
-_SMALL_LONGS = tuple([n - 256 if n > 127 else n for n in range(256)])
+_UBYTES: Final = tuple([UByte(n) for n in range(256)])
+_BYTES: Final = tuple([Byte(n - 256 if n > 127 else n) for n in range(256)])
+SMALL_UINTS: Final = tuple([UInt(n) for n in range(256)])
+SMALL_ULONGS: Final = tuple([ULong(n) for n in range(256)])
+SMALL_INTS: Final = tuple([Int(n - 256 if n > 127 else n) for n in range(256)])
+_SMALL_LONGS: Final = tuple([n - 256 if n > 127 else n for n in range(256)])
 
 _symbols: dict[bytes, Symbol] = {}
 
@@ -424,7 +424,7 @@ def _decode_list32(buf: bytes, pos: int, end: int, depth: int, made: list[int]) 
 
 
 # Types whose hash depends on a secret of the process.
-_SECRETLY_HASHED = frozenset({str, Symbol, Char, bytes, Decimal32, Decimal64, Decimal128})
+_SECRETLY_HASHED: Final = frozenset({str, Symbol, Char, bytes, Decimal32, Decimal64, Decimal128})
 
 
 def make_map(items: list[object], pos: int) -> dict[object, object] | MapPairs:
@@ -576,9 +576,9 @@ _DECODER_BY_CODE: dict[int, _Decoder] = {
 
 # Indexed by constructor octet.
 _DECODERS: list[_Decoder] = [_DECODER_BY_CODE.get(code, _decode_unknown) for code in range(256)]
-DECODERS = _DECODERS
+DECODERS: Final = _DECODERS
 
-_FIXED_WIDTHS = (0, 1, 2, 4, 8, 16)
+_FIXED_WIDTHS: Final = (0, 1, 2, 4, 8, 16)
 
 
 def skip_value(buf: bytes, pos: int, end: int) -> int:
@@ -922,7 +922,7 @@ def encode_described(value: Described, out: bytearray, depth: int) -> None:
 
 
 # The constructor that holds every value of the type, by each constructor that may be narrower.
-_WIDEST = {
+_WIDEST: Final = {
     0x41: 0x56,
     0x42: 0x56,
     0x43: 0x70,
@@ -937,7 +937,7 @@ _WIDEST = {
 }
 
 # Element encodings of a fixed width that hold a number: struct format by constructor.
-_NUMBERS = {
+_NUMBERS: Final = {
     0x50: "B",
     0x51: "b",
     0x52: "B",
@@ -956,7 +956,7 @@ _NUMBERS = {
 }
 
 _CONSTANTS: dict[int, object] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0, 0x44: 0}
-_DECIMAL_WIDTHS = {0x74: 4, 0x84: 8, 0x94: 16}
+_DECIMAL_WIDTHS: Final = {0x74: 4, 0x84: 8, 0x94: 16}
 
 
 class _MisfitError(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, Final, TypeVar, cast
 
 from van.amqp.codec import (
     MAX_DEPTH,
@@ -170,34 +170,34 @@ def _encode_composite(value: object, out: bytearray, depth: int) -> None:
         raise _wrong("described type", value)
 
 
-BOOLEAN = FieldType("boolean", (bool,), _encode_boolean)
-UBYTE = FieldType("ubyte", (UByte,), _encode_ubyte, integer=True)
-USHORT = FieldType("ushort", (UShort,), _encode_ushort, integer=True)
-UINT = FieldType("uint", (UInt,), _encode_uint, integer=True)
-ULONG = FieldType("ulong", (ULong,), _encode_ulong, integer=True)
-TIMESTAMP = FieldType("timestamp", (Timestamp,), _encode_timestamp, integer=True)
+BOOLEAN: Final = FieldType("boolean", (bool,), _encode_boolean)
+UBYTE: Final = FieldType("ubyte", (UByte,), _encode_ubyte, integer=True)
+USHORT: Final = FieldType("ushort", (UShort,), _encode_ushort, integer=True)
+UINT: Final = FieldType("uint", (UInt,), _encode_uint, integer=True)
+ULONG: Final = FieldType("ulong", (ULong,), _encode_ulong, integer=True)
+TIMESTAMP: Final = FieldType("timestamp", (Timestamp,), _encode_timestamp, integer=True)
 # Routers of the field write the content-type of a TCP flow as a string: taken from others, never written.
-LENIENT_SYMBOL = FieldType("symbol", (Symbol, str), _encode_symbol)
-BINARY = FieldType("binary", (bytes,), _encode_binary)
-STRING = FieldType("string", (str,), _encode_string)
-SYMBOL = FieldType("symbol", (Symbol,), _encode_symbol)
-MAP = FieldType("map", (dict,), _encode_map)
+LENIENT_SYMBOL: Final = FieldType("symbol", (Symbol, str), _encode_symbol)
+BINARY: Final = FieldType("binary", (bytes,), _encode_binary)
+STRING: Final = FieldType("string", (str,), _encode_string)
+SYMBOL: Final = FieldType("symbol", (Symbol,), _encode_symbol)
+MAP: Final = FieldType("map", (dict,), _encode_map)
 # Maps with symbols as keys: fields, filter-set, node-properties, annotations. Strings are taken as well: some peers
 # write them, and no two keys can be confused by it.
-FIELDS = FieldType("fields", (dict,), encode_fields)
-ANY = FieldType("*", (), encode_at)
+FIELDS: Final = FieldType("fields", (dict,), encode_fields)
+ANY: Final = FieldType("*", (), encode_at)
 # Fields of type "*" whose `requires` names one archetype.
-ADDRESS = FieldType("address", (str,), _encode_string)
-MESSAGE_ID = FieldType("message-id", (str, ULong, bytes, uuid.UUID), _encode_message_id)
-TXN_ID = FieldType("txn-id", (bytes,), _encode_binary)
+ADDRESS: Final = FieldType("address", (str,), _encode_string)
+MESSAGE_ID: Final = FieldType("message-id", (str, ULong, bytes, uuid.UUID), _encode_message_id)
+TXN_ID: Final = FieldType("txn-id", (bytes,), _encode_binary)
 # Composites; the field's `requires` says which.
-COMPOSITE = FieldType("composite", (), _encode_composite)
+COMPOSITE: Final = FieldType("composite", (), _encode_composite)
 
-SENDER_SETTLE_MODE = FieldType("sender-settle-mode", (UByte,), _encode_ubyte, integer=True, choices=(0, 1, 2))
-RECEIVER_SETTLE_MODE = FieldType("receiver-settle-mode", (UByte,), _encode_ubyte, integer=True, choices=(0, 1))
-SASL_CODE = FieldType("sasl-code", (UByte,), _encode_ubyte, integer=True, choices=(0, 1, 2, 3, 4))
-TERMINUS_DURABILITY = FieldType("terminus-durability", (UInt,), _encode_uint, integer=True, choices=(0, 1, 2))
-TERMINUS_EXPIRY_POLICY = FieldType(
+SENDER_SETTLE_MODE: Final = FieldType("sender-settle-mode", (UByte,), _encode_ubyte, integer=True, choices=(0, 1, 2))
+RECEIVER_SETTLE_MODE: Final = FieldType("receiver-settle-mode", (UByte,), _encode_ubyte, integer=True, choices=(0, 1))
+SASL_CODE: Final = FieldType("sasl-code", (UByte,), _encode_ubyte, integer=True, choices=(0, 1, 2, 3, 4))
+TERMINUS_DURABILITY: Final = FieldType("terminus-durability", (UInt,), _encode_uint, integer=True, choices=(0, 1, 2))
+TERMINUS_EXPIRY_POLICY: Final = FieldType(
     "terminus-expiry-policy",
     (Symbol,),
     _encode_symbol,

@@ -5,7 +5,7 @@ The tables only: what a state does to a delivery is the business of `session.py`
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from van.amqp.composite import (
     ANY,
@@ -223,5 +223,5 @@ register(Received, Accepted, Rejected, Released, Modified, Declared, Transaction
 DeliveryState = Received | Accepted | Rejected | Released | Modified | Declared | TransactionalState | Described
 
 # States without fields are all the same: shared, never changed.
-ACCEPTED = Accepted()
-RELEASED = Released()
+ACCEPTED: Final = Accepted()
+RELEASED: Final = Released()

@@ -18,8 +18,8 @@ RARE: Final = 8
 RESUMED: Final = 16
 
 _UINT: Final = struct.Struct(">I")
-_unpack_uint = _UINT.unpack_from
-pack_uint = _UINT.pack
+_unpack_uint: Final = _UINT.unpack_from
+pack_uint: Final = _UINT.pack
 
 _RARE_TRANSFER: Final[tuple[int, int, bytes | None, int, int, int]] = (0, -1, None, -1, RARE, 0)
 
@@ -316,8 +316,8 @@ def encode_disposition(channel: int, role: bool, first: int, last: int, settled:
 
 
 # Size, data offset and type, channel; descriptor, list8 of five, role receiver; first, last; settled, accepted.
-_pack_accepted = struct.Struct(">IHH8sIBI5s").pack
-_pack_accepted_one = struct.Struct(">IHH8sI6s").pack
+_pack_accepted: Final = struct.Struct(">IHH8sIBI5s").pack
+_pack_accepted_one: Final = struct.Struct(">IHH8sI6s").pack
 
 
 def encode_accepted(channel: int, first: int, last: int) -> bytes:

@@ -39,7 +39,8 @@ LINK_QUANTUM: Final = 32768
 # Texts for a peer's operator are cut here, in octets: an error has to fit into the smallest frame of all (512).
 MAX_DESCRIPTION: Final = 256
 
-NO_LIMIT: Final = 0xFFFFFFFFFFFFFFFF
+# Stands for no max-message-size: as much as fits into a machine word when this is compiled.
+NO_LIMIT: Final = 0x3FFFFFFFFFFFFFFF
 
 
 def wire_error(error: AmqpError | None) -> Error | None:

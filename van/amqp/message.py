@@ -13,7 +13,7 @@ import struct
 import uuid
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from van.amqp.codec import (
     DECODERS,
@@ -50,21 +50,21 @@ from van.amqp.native import mypyc_attr
 from van.amqp.types import Int, Symbol, UByte, ULong
 
 # Descriptors of the sections (3.2).
-HEADER = 0x70
-DELIVERY_ANNOTATIONS = 0x71
-MESSAGE_ANNOTATIONS = 0x72
-PROPERTIES = 0x73
-APPLICATION_PROPERTIES = 0x74
-DATA = 0x75
-AMQP_SEQUENCE = 0x76
-AMQP_VALUE = 0x77
-FOOTER = 0x78
+HEADER: Final = 0x70
+DELIVERY_ANNOTATIONS: Final = 0x71
+MESSAGE_ANNOTATIONS: Final = 0x72
+PROPERTIES: Final = 0x73
+APPLICATION_PROPERTIES: Final = 0x74
+DATA: Final = 0x75
+AMQP_SEQUENCE: Final = 0x76
+AMQP_VALUE: Final = 0x77
+FOOTER: Final = 0x78
 # What stands for the descriptor of a section that has no number of 64 bits.
-UNKNOWN_SECTION = 0
+UNKNOWN_SECTION: Final = 0
 
-DEFAULT_PRIORITY = 4  # 3.2.1
+DEFAULT_PRIORITY: Final = 4  # 3.2.1
 
-_BY_NAME = {
+_BY_NAME: Final = {
     "amqp:header:list": HEADER,
     "amqp:delivery-annotations:map": DELIVERY_ANNOTATIONS,
     "amqp:message-annotations:map": MESSAGE_ANNOTATIONS,
@@ -78,9 +78,9 @@ _BY_NAME = {
 
 MessageId: TypeAlias = str | ULong | int | bytes | uuid.UUID
 
-_unpack_u32 = struct.Struct(">I").unpack_from
-_unpack_i32 = struct.Struct(">i").unpack_from
-_unpack_2u32 = struct.Struct(">II").unpack_from
+_unpack_u32: Final = struct.Struct(">I").unpack_from
+_unpack_i32: Final = struct.Struct(">i").unpack_from
+_unpack_2u32: Final = struct.Struct(">II").unpack_from
 
 
 class IncompleteMessageError(DecodeError):
@@ -437,19 +437,19 @@ def _read_priority(payload: bytes, pos: int, end: int) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ messages
 
-_FIELDS = Properties.FIELDS
-_property_values = attrgetter(*[field.attribute for field in _FIELDS])
+_FIELDS: Final = Properties.FIELDS
+_property_values: Final = attrgetter(*[field.attribute for field in _FIELDS])
 
 # The two octets in front of a string of up to 255 octets, by its size.
-_STR8 = tuple([bytes((0xA1, size)) for size in range(256)])
-_VBIN8 = tuple([bytes((0x00, 0x53, DATA, 0xA0, size)) for size in range(256)])
+_STR8: Final = tuple([bytes((0xA1, size)) for size in range(256)])
+_VBIN8: Final = tuple([bytes((0x00, 0x53, DATA, 0xA0, size)) for size in range(256)])
 
 # For each property: the constructor octet that stands for short text in it, -1 where it is no text.
-_TEXT_CODES = tuple(
+_TEXT_CODES: Final = tuple(
     [0xA3 if Symbol in field.type.classes else 0xA1 if str in field.type.classes else -1 for field in _FIELDS]
 )
-_NULLS = tuple([b"\x40" * nulls for nulls in range(len(_FIELDS) + 1)])
-_ABSENT = tuple([[None] * missing for missing in range(len(_FIELDS) + 1)])
+_NULLS: Final = tuple([b"\x40" * nulls for nulls in range(len(_FIELDS) + 1)])
+_ABSENT: Final = tuple([[None] * missing for missing in range(len(_FIELDS) + 1)])
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -567,7 +567,7 @@ class Message:
         return message
 
 
-_SECTION_ATTRIBUTES = (
+_SECTION_ATTRIBUTES: Final = (
     "header",
     "delivery_annotations",
     "message_annotations",

@@ -13,7 +13,7 @@ says so, and `succeeded` stays false. There is one attempt per connection: who w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from van.amqp.composite import Composite
 from van.amqp.errors import AmqpConnectionError, ErrorCondition
@@ -31,7 +31,7 @@ from van.amqp.sasl_frames import (
 )
 from van.amqp.types import Symbol, UByte
 
-MAX_SASL_DATA_SIZE = 487
+MAX_SASL_DATA_SIZE: Final = 487
 """Octets in one initial response, challenge, response or additional data.
 
 A SASL frame is at most 512 octets (5.3.1, MIN-MAX-FRAME-SIZE), and what surrounds the data takes at least 25 of them.
@@ -39,13 +39,13 @@ Proton's limit is the same 512, rhea has none. A peer that sends more, or whose 
 ends its connection.
 """
 
-MAX_SASL_ROUNDS = 8
+MAX_SASL_ROUNDS: Final = 8
 """Challenges in one exchange. SCRAM needs two and nothing deployed more than four; a peer that never comes to an end is
 cut off here, before the handshake time-out of the listener would do it.
 """
 
 
-_CODE_MEANINGS = {
+_CODE_MEANINGS: Final = {
     SASL_CODE_AUTH: "authentication failed",
     SASL_CODE_SYS: "the peer had a system error",
     SASL_CODE_SYS_PERM: "the peer had a permanent system error",
@@ -68,11 +68,11 @@ class SaslError(Exception):
 
 # What is allowed when. A performative that is missing, or comes in another state, breaks the protocol.
 
-OFFERED = "mechanisms offered"
-CHALLENGED = "challenge sent"
-EXPECTING_MECHANISMS = "expecting mechanisms"
-INITIATED = "init sent"
-DONE = "done"
+OFFERED: Final = "mechanisms offered"
+CHALLENGED: Final = "challenge sent"
+EXPECTING_MECHANISMS: Final = "expecting mechanisms"
+INITIATED: Final = "init sent"
+DONE: Final = "done"
 
 _SERVER_RULES: dict[type, str] = {
     SaslInit: OFFERED,

@@ -293,8 +293,11 @@ class Session(Holder):
     def settle(self, delivery: Delivery, state: object) -> None:
         """Settle an incoming delivery with `state` (None for none)."""
         delivery_id = delivery.delivery_id
-        if self.unsettled_in.pop(delivery_id, None) is None:
+        unsettled = self.unsettled_in
+        # Faster than `pop` when it is compiled, and no slower when it is not; so below.
+        if delivery_id not in unsettled:
             return
+        del unsettled[delivery_id]
         if state is self._state and self._first >= 0 and delivery_id == (self._last + 1) & MASK:
             self._last = delivery_id
             return
@@ -521,23 +524,29 @@ class Session(Holder):
         if role:
             unsettled = self.unsettled_out
             if first == last:
-                delivery = unsettled.pop(first, None) if settled else unsettled.get(first)
+                delivery = unsettled.get(first)
                 if delivery is not None:
+                    if settled:
+                        del unsettled[first]
                     sender = delivery.sender
                     assert sender is not None
                     sender.source.updated(delivery, state, settled)
                 return
             for delivery_id in _range_of(unsettled, first, last):
-                delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
+                delivery = unsettled.get(delivery_id)
                 if delivery is not None:
+                    if settled:
+                        del unsettled[delivery_id]
                     sender = delivery.sender
                     assert sender is not None
                     sender.source.updated(delivery, state, settled)
             return
         unsettled = self.unsettled_in
         for delivery_id in _range_of(unsettled, first, last):
-            delivery = unsettled.pop(delivery_id, None) if settled else unsettled.get(delivery_id)
+            delivery = unsettled.get(delivery_id)
             if delivery is not None:
+                if settled:
+                    del unsettled[delivery_id]
                 receiver = delivery.receiver
                 assert receiver is not None
                 receiver.sink.updated(delivery, state, settled)

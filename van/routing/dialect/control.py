@@ -41,12 +41,12 @@ LARGEST_NUMBER: Final = (1 << 63) - 1
 # Costs are summed along paths; no sum of these over a path of routers comes near to where integers slow down.
 LARGEST_COST: Final = 1 << 31
 
-_HEADER = bytes.fromhex("005370d0000000050000000142")
-_pack_u32 = struct.Struct(">I").pack
-_pack_2u32 = struct.Struct(">II").pack
-_unpack_2u32 = struct.Struct(">II").unpack_from
-_pack_i32 = struct.Struct(">i").pack
-_pack_i64 = struct.Struct(">q").pack
+_HEADER: Final = bytes.fromhex("005370d0000000050000000142")
+_pack_u32: Final = struct.Struct(">I").pack
+_pack_2u32: Final = struct.Struct(">II").pack
+_unpack_2u32: Final = struct.Struct(">II").unpack_from
+_pack_i32: Final = struct.Struct(">i").pack
+_pack_i64: Final = struct.Struct(">q").pack
 
 
 def router_address(router_id: str) -> str:
@@ -96,10 +96,12 @@ def _map(items: list[bytes]) -> bytes:
     return _compound(b"\xd1", b"".join(items), len(items))
 
 
-_KEYS = {
+_KEYS: Final = {
     name: _string(name) for name in ("id", "pv", "area", "instance", "seen", "ls_seq", "mobile_seq", "ls", "peers")
 }
-_SYMBOLS = {name: _symbol(name) for name in ("id", "pv", "area", "mobile_seq", "have_seq", "exist", "add", "del")}
+_SYMBOLS: Final = {
+    name: _symbol(name) for name in ("id", "pv", "area", "mobile_seq", "have_seq", "exist", "add", "del")
+}
 _ID, _PV, _AREA, _INSTANCE = _KEYS["id"], _KEYS["pv"], _KEYS["area"], _KEYS["instance"]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from math import inf
+from typing import Final
 
 from van.amqp.errors import DecodeError
 from van.amqp.native import mypyc_attr
@@ -42,36 +43,36 @@ from van.routing.link_state.neighbors import Neighbor, NeighborTable
 
 # A flood is passed on at its first arrival; for this long at most, in seconds, and half of it at least, its other
 # copies are known. A network whose copies are later than that passes them on again, which costs and does no harm.
-DUPLICATE_WINDOW = 1.0
+DUPLICATE_WINDOW: Final = 1.0
 # So many floods are remembered: those of a network of a thousand routers that all start in the same second, several
 # times over. Beyond, the oldest are forgotten and may be passed on again.
-MAX_REMEMBERED_FLOODS = 1 << 14
+MAX_REMEMBERED_FLOODS: Final = 1 << 14
 # A message that has passed more routers than this goes in a circle. (The peers take the radius and one; ours is not
 # known before the network is, and nothing of ours goes in circles: a router that finds itself in a trace drops it.)
-MAX_TRACE = 1024
+MAX_TRACE: Final = 1024
 # Addresses of control messages whose meaning is remembered.
 MAX_TARGETS = 1 << 15
 # Things that are logged once.
-MAX_TOLD = 1024
+MAX_TOLD: Final = 1024
 # Requests are looked through this seldom, in seconds, so that a thousand of them do not cost a look each.
-ASK_GRAIN = 0.05
+ASK_GRAIN: Final = 0.05
 # Updates of one router that may wait for their slices; what comes then is asked for again.
-MAX_TASKS = 32
+MAX_TASKS: Final = 32
 # Changes of addresses wait so long, in seconds, behind the first news of a router's life. skrouterd takes them on
 # another thread than that news: what comes with it is undone by it, and is not asked for again.
-NEW_LIFE_SETTLES = 0.05
+NEW_LIFE_SETTLES: Final = 0.05
 # So many of them wait; those beyond are dropped, and asked for by whoever needs them.
 MAX_HELD = 1024
 # Link states that are passed on to a new neighbour in one go: about 2 ms.
-SYNC_SLICE = 64
+SYNC_SLICE: Final = 64
 
 # What an address of a control message means.
-_TO_NEIGHBOR = 0
-_TO_ALL = 1
-_TO_ALL_MOBILE = 2
-_TO_US = 3
-_TO_OTHER = 4
-_TO_NOBODY = 5
+_TO_NEIGHBOR: Final = 0
+_TO_ALL: Final = 1
+_TO_ALL_MOBILE: Final = 2
+_TO_US: Final = 3
+_TO_OTHER: Final = 4
+_TO_NOBODY: Final = 5
 
 
 class Timers:

@@ -7,14 +7,15 @@ messages are shared (a router hears the same octets from several sides), so nobo
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 # The version of HELLO, RA, LSR and LSU, and that of MAU and MAR, which routers of the native family write. Messages of
 # higher versions are ignored.
-PROTOCOL_VERSION = 1
-MOBILE_PROTOCOL_VERSION = 2
+PROTOCOL_VERSION: Final = 1
+MOBILE_PROTOCOL_VERSION: Final = 2
 
 # There is one area.
-AREA = "0"
+AREA: Final = "0"
 
 
 class ControlMessage:

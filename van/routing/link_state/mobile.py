@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
+from typing import Final
 
 from van.routing.dialect.control import (
     encode_absolute,
@@ -20,11 +21,11 @@ from van.routing.link_state.database import Node
 from van.routing.link_state.messages import MobileAddress
 
 # Addresses that are decoded, or told to the owner, in one go: about 2 ms.
-SLICE = 250
+SLICE: Final = 250
 # Changes of our own addresses in one update: about 2 ms to write, and its hearers have slices to do meanwhile. The
 # first update, and one that is asked for, tells everything at once, as the protocol wants it; it is joined of pieces
 # that were encoded one by one before (10 000 addresses: 1.5 ms).
-MAX_CHANGES = 4000
+MAX_CHANGES: Final = 4000
 
 _Tell = Callable[[str, list[MobileAddress], list[str]], None]
 
