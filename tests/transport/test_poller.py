@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -137,6 +137,76 @@ async def test_a_peer_that_ends_and_reads_on_gets_what_is_left() -> None:
                     got += len(await async_peer.recv(1 << 20))
                 await until(lambda: adaptor.lost == 1)
             assert adaptor.closed
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_full_socket_is_written_on_as_its_peer_reads() -> None:
+    """In pieces, between which others have their turn."""
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            adaptor, peer = ends.open()
+            _, other = ends.open()
+            adaptor.say(PLENTY)
+            await trio.testing.wait_all_tasks_blocked()
+            peer.setblocking(False)
+            async_peer = trio.socket.from_stdlib_socket(peer)
+            got = turns = 0
+            with trio.fail_after(60):
+                for octets in (PLENTY, PLENTY[:100_000]):
+                    while got < len(octets):
+                        got += len(await async_peer.recv(1 << 18))
+                        other.sendall(b"hello")
+                        await trio.testing.wait_all_tasks_blocked()
+                        assert other.recv(100) == b"hello"
+                        turns += 1
+                    assert got == len(octets)
+                    got = 0
+                    adaptor.say(PLENTY[:100_000])
+                    adaptor.on_wake()
+            assert turns > 10
+            assert not adaptor.lost
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_peer_that_goes_while_its_socket_is_full(reset: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        with ExitStack() as stack:
+            ends = Ends(nursery, stack)
+            listening = socket.create_server(("127.0.0.1", 0))
+            stack.callback(listening.close)
+            peer = socket.create_connection(listening.getsockname())
+            ours, _ = listening.accept()
+            adaptor = ends.endpoints(INFO)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            nursery.start_soon(run_adaptor, stream, adaptor, ends.flush)
+            adaptor.say(PLENTY)
+            await trio.testing.wait_all_tasks_blocked()
+            if reset:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            peer.close()
+            with trio.fail_after(30):
+                await until(lambda: adaptor.lost == 1)
+
+
+async def test_what_a_turn_leaves_is_written_in_the_next() -> None:
+    """A flush ends somewhere although the socket takes more: others are waiting."""
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            adaptor, peer = ends.open()
+            await trio.testing.wait_all_tasks_blocked()
+            pieces = [bytes((number,)) * 100 for number in range(5)]
+            taken: Iterator[list[bytes | memoryview]] = iter([[piece] for piece in pieces])
+            adaptor.data_to_send = lambda limit: next(taken, [])  # type: ignore[method-assign]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("van.transport.driver.FLUSH_LIMIT", 150)
+                adaptor.on_wake()
+                assert len(peer.recv(1000)) == 200
+                with trio.fail_after(30):
+                    await trio.testing.wait_all_tasks_blocked()
+                assert len(peer.recv(1000)) == 300
             nursery.cancel_scope.cancel()
 
 

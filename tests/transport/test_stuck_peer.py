@@ -17,12 +17,12 @@ PLENTY = bytes(32 * 1024 * 1024)
 schemes = pytest.mark.parametrize("scheme", ["amqp", "amqps", "ws"])
 
 
-async def stuck(stage: Stage, stream: trio.abc.Stream) -> EchoAdaptor:
+async def stuck(stage: Stage, stream: trio.abc.Stream, give_up: float = 10.0) -> EchoAdaptor:
     """The listener's side of a connection whose peer has asked for plenty, and takes nothing of it."""
     await stream.send_all(b"!open")
     await until(lambda: any(adaptor.opened for adaptor in stage.endpoints.made))
     (adaptor,) = stage.endpoints.made
-    adaptor.give_up = 10.0
+    adaptor.give_up = give_up
     adaptor.say(PLENTY)
     adaptor.on_wake()
     await trio.testing.wait_all_tasks_blocked(0.01)
@@ -71,12 +71,16 @@ async def test_one_that_is_heard_is_waited_for(
         assert not adaptor.lost
 
 
-async def test_an_adaptor_that_has_closed_waits_a_little(mock_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("give_up", [10.0, float("inf")])
+async def test_an_adaptor_that_has_closed_waits_a_little(
+    give_up: float, mock_clock: trio.testing.MockClock
+) -> None:
     async with serving() as stage, open_stream(stage.url) as (stream, _):
-        adaptor = await stuck(stage, stream)
+        adaptor = await stuck(stage, stream, give_up)
         adaptor.give_up = float("inf")
         adaptor.close("amqp:connection:forced", "")
         adaptor.on_wake()
+        await trio.testing.wait_all_tasks_blocked(0.01)
         mock_clock.jump(4.9)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not adaptor.lost

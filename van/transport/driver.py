@@ -23,10 +23,12 @@ from van.transport.tls import why_broken
 
 # One turn of encoding for a stream without a descriptor.
 WRITE_SIZE: Final = 65536
-# What one flush takes, in one scattered write where payloads are large (64 KiB messages: 97 us of CPU each, 121 when
-# written 64 KiB at a time). A flush that has written this much leaves the rest to the writer task, so that other
-# connections have their turn; and this much may wait here, outside the byte budget, when a socket takes nothing.
-FLUSH_LIMIT: Final = 262144
+# What one scattered write takes where payloads are large (64 KiB messages: 97 us of CPU each, 121 when written 64 KiB
+# at a time). This much may wait here, outside the byte budget, when a socket takes nothing.
+BATCH_SIZE: Final = 262144
+# A flush that has written this much leaves the rest for later, so that other connections have their turn. It is more
+# than one batch brings in: else every large read would end with something left to write.
+FLUSH_LIMIT: Final = 1048576
 # From this mean size of a chunk on scattered writes are cheaper than joining (8 x 16 KiB: 6.4 against 9.2 us).
 SCATTER_SIZE: Final = 2048
 # IOV_MAX is 1024 on Linux and macOS; half of it is as fast.
@@ -52,6 +54,7 @@ class _Driver(Reader):
         "stream",
         "wake",
         "wake_touched",
+        "watching",
     )
 
     def __init__(self, stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: Callable[[], None]) -> None:
@@ -69,9 +72,11 @@ class _Driver(Reader):
         self.descriptor = -1
         if isinstance(stream, trio.SocketStream) and sys.platform != "win32":
             self.descriptor = stream.socket.fileno()
-        # While this is set the writer task owns the stream's output.
+        # While this is set `flush` writes nothing: the poller says when to go on, or the writer task owns the output.
         self.blocked = False
         self.poller: Poller | None = None
+        # The poller has been asked to say when the socket takes more.
+        self.watching = False
         # Around what the writer task writes: a peer that takes nothing is waited for as long as it is not given up.
         self.patience: trio.CancelScope | None = None
 
@@ -88,7 +93,7 @@ class _Driver(Reader):
         adaptor = self.adaptor
         while written < FLUSH_LIMIT:
             try:
-                chunks = adaptor.data_to_send(FLUSH_LIMIT - written)
+                chunks = adaptor.data_to_send(BATCH_SIZE)
             except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
                 self.fault = fault
                 self.failed = True
@@ -107,8 +112,48 @@ class _Driver(Reader):
             if size < 0:
                 return
             written += size
+        self._block()
+
+    def _block(self) -> None:
+        """Write no more for now: the poller says when to go on. The writer task is for those who are stuck, or ending.
+
+        Being woken costs it 30 us, and a socket that carries large messages is full every few of them.
+        """
         self.blocked = True
-        self.wake.set()
+        poller = self.poller
+        if poller is None or self.patience is not None:
+            self.wake.set()
+            return
+        if not self.watching:
+            self.watching = True
+            poller.watch_writing(self.descriptor, True)
+        adaptor = self.adaptor
+        if adaptor.closed or min(adaptor.next_deadline(), adaptor.gives_up_at()) < self.deadline:
+            self.wake.set()
+
+    def on_writable(self) -> None:
+        """The socket takes more: write on. What the poller calls."""
+        if not self.watching:
+            return
+        self.blocked = False
+        chunks = self.leftover
+        self.leftover = []
+        try:
+            if chunks and self._write(chunks) < 0:
+                return
+        except OSError:
+            self.failed = True
+            self.wake.set()
+        self.flush()
+        if not self.blocked:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        """Have the poller say no more when the socket takes more."""
+        if self.watching:
+            self.watching = False
+            if self.poller is not None:
+                self.poller.watch_writing(self.descriptor, False)
 
     def _write(self, chunks: list[bytes | memoryview]) -> int:
         """Write without waiting. Returns the octets written, or -1 when the writer task has to go on."""
@@ -125,8 +170,7 @@ class _Driver(Reader):
         if size == total:
             return size
         self.leftover = _without(chunks, size)
-        self.blocked = True
-        self.wake.set()
+        self._block()
         return -1
 
     def be_patient(self) -> None:
@@ -136,6 +180,9 @@ class _Driver(Reader):
             adaptor = self.adaptor
             until = trio.current_time() + LINGER if adaptor.closed else adaptor.gives_up_at()
             patience.deadline = min(patience.deadline, until) if adaptor.closed else until
+        elif self.watching and self.adaptor.closed:
+            # Somebody has to see that the end does not take for ever.
+            self.wake.set()
 
     def on_readable(self, now: float) -> int:
         """Read a plain socket once: what the poller calls. Nothing is raised; `write` deals with what goes wrong."""
@@ -180,9 +227,13 @@ class _Driver(Reader):
         poller.add(self.descriptor, self, self.wake_touched)
 
     def stop_reading(self) -> None:
-        """Have the poller read no more."""
+        """Have the poller read no more; what there is to write is the writer task's."""
         if self.poller is not None:
             self.poller.remove(self.descriptor)
+            self.poller = None
+        if self.watching:
+            self.watching = False
+            self.wake.set()
 
     def _broken(self, error: OSError | trio.BrokenResourceError | trio.ClosedResourceError) -> None:
         """The stream is broken, which is an end; say why, unless the adaptor has."""
@@ -235,6 +286,7 @@ class _Driver(Reader):
             if self.failed:
                 return
             if self.blocked:
+                self._unwatch()
                 with trio.CancelScope() as patience:
                     self.patience = patience
                     self.be_patient()

@@ -28,12 +28,16 @@ FLUSH_OCTETS: Final = 262144
 
 
 class Reader:
-    """Somebody who wants to know that a descriptor can be read."""
+    """Somebody who wants to know that a descriptor can be read, and now and then that it can be written."""
 
     __slots__ = ()
 
     def on_readable(self, now: float) -> int:
         """Read once and take in what there was. Returns the octets. Never raises."""
+        raise NotImplementedError
+
+    def on_writable(self) -> None:
+        """Write what waits: called where `watch_writing` asked for it. Never raises."""
         raise NotImplementedError
 
 
@@ -57,6 +61,10 @@ class Poller(trio.abc.Instrument):
         if self._readers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
+    def watch_writing(self, descriptor: int, watch: bool) -> None:
+        """Have the reader of a descriptor told whenever it can be written, or no longer."""
+        self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT if watch else select.EPOLLIN)
+
     def after_io_wait(self, timeout: float) -> None:
         """Trio has waited: read whatever there is."""
         ready = self._epoll.poll(0, MAX_READY)
@@ -66,7 +74,7 @@ class Poller(trio.abc.Instrument):
         now = trio.current_time()
         octets = 0
         flush: Callable[[], None] | None = None
-        for descriptor, _ in ready:
+        for descriptor, events in ready:
             found = readers.get(descriptor)
             if found is None:
                 continue
@@ -75,7 +83,10 @@ class Poller(trio.abc.Instrument):
             if flush is not None and flush != own_flush:
                 flush()
             flush = own_flush
-            octets += reader.on_readable(now)
+            if events & select.EPOLLOUT:
+                reader.on_writable()
+            if events & ~select.EPOLLOUT:
+                octets += reader.on_readable(now)
             if octets >= FLUSH_OCTETS:
                 octets = 0
                 flush()
