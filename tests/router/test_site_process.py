@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,15 @@ from tests.router.site_file import SiteFile
 from van.amqp.framing import AMQP_HEADER, encode_frame
 from van.amqp.performatives import Open
 from van.client import connect
-from van.router.process import ENDED_CONNECTIONS, OPEN_MAX, OPEN_SHARE, FullCollections, raise_file_limit
+from van.router.process import (
+    ENDED_CONNECTIONS,
+    ENDED_ENOUGH,
+    OPEN_MAX,
+    OPEN_SHARE,
+    FullCollections,
+    give_back_memory,
+    raise_file_limit,
+)
 
 PROJECT = Path(__file__).parents[2]
 
@@ -196,16 +205,41 @@ def test_without_a_hard_limit_a_usual_one_is_taken(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_full_collection_comes_when_many_connections_have_ended() -> None:
-    collected: list[int] = []
-    collections = FullCollections(lambda: collected.append(1))
+    done: list[str] = []
+    collections = FullCollections(lambda: done.append("collected"), lambda: done.append("gave back"))
     for _ in range(ENDED_CONNECTIONS - 1):
         collections.connection_ended()
-    collections.tidy(0)
-    assert not collected
+    collections.tidy(0, quiet=False)
+    assert not done
     collections.connection_ended()
-    collections.tidy(2 * OPEN_SHARE * ENDED_CONNECTIONS)
-    assert not collected, "a quarter of the open ones has not ended"
-    collections.tidy(OPEN_SHARE * ENDED_CONNECTIONS)
-    assert len(collected) == 1
-    collections.tidy(0)
-    assert len(collected) == 1
+    collections.tidy(2 * OPEN_SHARE * ENDED_CONNECTIONS, quiet=False)
+    assert not done, "a quarter of the open ones has not ended"
+    collections.tidy(OPEN_SHARE * ENDED_CONNECTIONS, quiet=False)
+    collections.tidy(0, quiet=False)
+    assert done == ["collected"]
+    collections.tidy(0, quiet=True)
+    collections.tidy(0, quiet=True)
+    assert done == ["collected", "gave back"]
+
+
+def test_memory_is_given_back_when_enough_have_ended_and_no_more_end() -> None:
+    done: list[str] = []
+    collections = FullCollections(lambda: done.append("collected"), lambda: done.append("gave back"))
+    for _ in range(ENDED_ENOUGH):
+        collections.tidy(0, quiet=True)
+        collections.connection_ended()
+    collections.tidy(0, quiet=False)
+    collections.tidy(2 * OPEN_SHARE * ENDED_ENOUGH, quiet=True)
+    assert not done
+    collections.tidy(0, quiet=True)
+    assert done == ["gave back"]
+
+
+def test_giving_memory_back_frees_what_refers_to_itself() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.ring = self
+
+    gone = weakref.ref(Ring())
+    give_back_memory()
+    assert gone() is None

@@ -391,7 +391,7 @@ class Site:
             await self._ended.wait()
             self._ended = trio.Event()
             await trio.sleep(TIDY_INTERVAL)
-            self._collections.tidy(len(self.adaptors))
+            self._collections.tidy(len(self.adaptors), quiet=not self._ended.is_set())
 
     # -- the end -------------------------------------------------------------------------------------------------
 
