@@ -16,7 +16,8 @@ from tests.interop.harness import Router, free_port
 from tests.router.running import PATIENCE, until
 from tests.router.site_file import SiteFile
 from van.amqp.message import AmqpValue, Message, Properties
-from van.client import Connection, LinkRefusedError, OutcomeState, UnreachableError, connect
+from van.amqp.types import Int
+from van.client import Connection, LinkRefusedError, OutcomeState, Requester, UnreachableError, body_of, connect
 
 SITE = """
 [router]
@@ -47,12 +48,20 @@ ssl_profile = "server"
 """
 
 
-def query(kind: str) -> Message:
+def query(kind: str, *names: str, **options: object) -> Message:
     """A request for all entities of a type."""
     return Message(
-        application_properties={"operation": "QUERY", "entityType": kind},
-        body=AmqpValue({"attributeNames": []}),
+        application_properties={"operation": "QUERY", "entityType": kind, **options},
+        body=AmqpValue({"attributeNames": list(names)}),
     )
+
+
+async def rows(requester: Requester, kind: str, *names: str, **options: object) -> list[dict[str, Any]]:
+    """All entities of a type, or a page of them."""
+    reply = await requester.request(query(kind, *names, **options), timeout=10)
+    body = body_of(reply)
+    assert isinstance(body, dict), reply.application_properties
+    return [dict(zip(body["attributeNames"], row, strict=True)) for row in body["results"]]
 
 
 class Scene:
@@ -292,6 +301,79 @@ async def test_there_is_one_management_node(start: Start, worker: int) -> None:
         with pytest.raises(LinkRefusedError, match="not-allowed"):
             async with connection.receiver("$management", credit=1):
                 pass
+
+
+@patient
+async def test_status_shows_all_processes_as_one(start: Start) -> None:
+    scene = start(workers=3)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(scene.client(f"c{index}", index)) for index in range(3)]
+        receivers = [await stack.enter_async_context(client.receiver("orders", credit=10)) for client in clients]
+        sender = await stack.enter_async_context(clients[1].sender("orders"))
+        for _ in range(6):
+            tracker = sender.send_nowait("coffee")
+            while tracker.outcome_now is None:
+                await trio.lowlevel.checkpoint()
+                for receiver in receivers:
+                    while receiver.queued:
+                        receiver.receive_nowait().accept()
+        asks = await stack.enter_async_context(clients[2].requester("$management"))
+
+        connections = await rows(asks, "connection")
+        names = {line["container_id"] for line in scene.opened()}
+        assert {row["container"] for row in connections} == names
+        assert len({row["identity"] for row in connections}) == len(connections)
+        assert {row["role"] for row in connections} == {"normal"}
+        links = await rows(asks, "router.link", "owningAddr", "linkDir", "connectionId", "identity")
+        assert sum(row["owningAddr"] == "Morders" for row in links) == 4
+        assert {row["connectionId"] for row in links} <= {row["identity"] for row in connections}
+        paged: list[dict[str, Any]] = []
+        while page := await rows(asks, "router.link", "identity", offset=Int(len(paged)), count=Int(2)):
+            assert len(page) <= 2
+            paged += page
+        assert [row["identity"] for row in paged] == [row["identity"] for row in links]
+
+        (orders,) = [row for row in await rows(asks, "router.address") if row["key"] == "Morders"]
+        assert orders["subscriberCount"] == 3
+        assert orders["deliveriesIngress"] == 6
+        assert orders["deliveriesEgress"] == 6
+        assert orders["remoteCount"] == 0
+        assert await rows(asks, "router.address", "key", offset=Int(1), count=Int(2))
+        (metrics,) = await rows(asks, "routerMetrics")
+        assert metrics["connectionCount"] == len(connections)
+        assert metrics["linkCount"] >= len(links)
+        assert metrics["deliveriesIngress"] >= 6
+        assert metrics["deliveriesTransit"] == 0
+        assert metrics["acceptedDeliveries"] >= 6
+        (router,) = await rows(asks, "router")
+        assert router["workerThreads"] == 3
+
+        for row in connections:
+            request = Message(
+                application_properties={"operation": "READ", "type": "connection", "identity": row["identity"]}
+            )
+            entity = body_of(await asks.request(request, timeout=10))
+            assert isinstance(entity, dict)
+            assert entity["container"] == row["container"]
+        for operation, wrong in (("READ", {"type": "connection", "identity": "4711"}), ("QUERY", {"entityType": "x"})):
+            request = Message(application_properties={"operation": operation, **wrong})
+            reply = await asks.request(request, timeout=10)
+            assert reply.application_properties is not None
+            assert reply.application_properties["statusCode"] in (400, 404)
+
+
+@patient
+async def test_a_worker_that_does_not_answer_is_left_out_of_status(start: Start) -> None:
+    scene = start()
+    (pid,) = await scene.workers(1)
+    async with scene.client("here", 0) as here, scene.client("there", 1), here.requester("$management") as asks:
+        before = await rows(asks, "connection", "container")
+        os.kill(pid, signal.SIGSTOP)
+        during = await rows(asks, "connection", "container")
+        os.kill(pid, signal.SIGCONT)
+        assert len(during) < len(before)
+        assert len(await rows(asks, "connection", "container")) == len(before)
+    await scene.wait(event="worker does not answer", worker=1)
 
 
 @patient

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
@@ -23,10 +24,11 @@ from van.amqp.message import Message
 from van.amqp.performatives import Attach, Error
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
+from van.management.elsewhere import Question, question
 from van.management.facts import Facts
 from van.management.node import Reply, answer
-from van.management.requests import ManagementError, Status, parse_request, reply_address
-from van.management.view import View
+from van.management.requests import ManagementError, Request, Status, parse_request, reply_address
+from van.management.view import Elsewhere, View
 from van.routing.address import address_key
 from van.routing.link import OutgoingLink
 from van.routing.router import Router
@@ -62,6 +64,7 @@ class _Asked:
     payload: bytes
     reply: Reply | None = None
     begun: bool = False
+    waits: bool = False
     settled: bool = False
 
 
@@ -70,6 +73,7 @@ class ManagementAgent:
 
     facts: what the process knows beside the router core. on_more: called when there are requests to answer, once until
     `go_on` has been called; by default they are answered at once. log is called with a level, an event and fields.
+    gather: where the router has other processes; called with what to ask them and with who wants to hear what they say.
     """
 
     def __init__(
@@ -79,8 +83,10 @@ class ManagementAgent:
         *,
         on_more: Callable[[], None] | None = None,
         log: Log = no_log,
+        gather: Callable[[Question, Callable[[Elsewhere], None]], None] | None = None,
     ) -> None:
         self.router = router
+        self.gather = gather
         self.facts = facts if facts is not None else Facts()
         self.on_more = on_more if on_more is not None else self.finish
         self.log = log
@@ -172,6 +178,8 @@ class ManagementAgent:
         while left > 0 and self._can_answer():
             asked = self._asked[0]
             left -= self._advance(asked, left)
+            if asked.waits:
+                break
             reply = asked.reply
             if reply is None or reply.done:
                 self._asked.popleft()
@@ -186,7 +194,7 @@ class ManagementAgent:
 
     def _can_answer(self) -> bool:
         """Whether there is something to answer, and the router takes the replies that there are."""
-        return bool(self._asked) and len(self._replies.undelivered) < MAX_BACKLOG
+        return bool(self._asked) and not self._asked[0].waits and len(self._replies.undelivered) < MAX_BACKLOG
 
     def _advance(self, asked: _Asked, rows: int) -> int:
         """Go on with one request; returns how much was done, counted in rows."""
@@ -196,7 +204,7 @@ class ManagementAgent:
                 asked.begun = True
                 asked.reply = self._begin(asked)
                 return REQUEST_COST
-            return reply.step(rows) if reply is not None else 0
+            return reply.step(rows) if reply is not None and not reply.done else 0
         except Exception as fault:  # noqa: BLE001 - whoever asks must not end the router; the log has the fault
             self.log("error", "request to the management node failed, a fault of ours", exc_info=fault)
             if asked.reply is not None:
@@ -220,12 +228,31 @@ class ManagementAgent:
         reply = Reply(reply_to, correlation_id)
         asked.reply = reply
         try:
-            return answer(self._view(), parse_request(message), reply_to, correlation_id)
+            request = parse_request(message)
+            abroad = question(request, self.router) if self.gather is not None else None
+            if self.gather is not None and abroad is not None:
+                asked.waits = True
+                self.gather(abroad, partial(self._gathered, asked, request, reply))
+                return reply
+            return answer(self.view(), request, reply_to, correlation_id)
         except ManagementError as error:
             reply.fail(error.status, error.description)
             return reply
 
-    def _view(self) -> View:
+    def _gathered(self, asked: _Asked, request: Request, reply: Reply, elsewhere: Elsewhere) -> None:
+        """Go on with a request: this is what other processes have said."""
+        asked.waits = False
+        asked.reply = reply
+        view = self.view()
+        view.elsewhere = elsewhere
+        try:
+            asked.reply = answer(view, request, reply.reply_to, reply.correlation_id)
+        except ManagementError as error:
+            reply.fail(error.status, error.description)
+        self.on_more()
+
+    def view(self) -> View:
+        """A look at the router."""
         own = {owner for owner in self.adaptor.links.values() if isinstance(owner, OutgoingLink)}
         return View(self.router, self.facts, own)
 

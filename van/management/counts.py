@@ -103,7 +103,8 @@ def in_process(view: View, address: Address) -> int:
 
 def subscribers(view: View, address: Address) -> int:
     """How many applications receive from an address here."""
-    return len(address.outgoing) - in_process(view, address)
+    here = sum(not receiver.joint for receiver in address.outgoing) - in_process(view, address)
+    return here + view.counted_elsewhere(address.key).subscribers
 
 
 def remote_hosts(address: Address) -> list[str]:
@@ -111,16 +112,18 @@ def remote_hosts(address: Address) -> list[str]:
     return list(address.remote.routers) if address.remote is not None else []
 
 
-def ingress(address: Address) -> int:
+def ingress(view: View, address: Address) -> int:
     """How many deliveries applications here have sent by links to an address."""
     links = [link for link in address.incoming if not link.between_routers]
-    return address.past_ingress + sum(link.link.deliveries() for link in links)
+    here = address.past_ingress + sum(link.link.deliveries() for link in links)
+    return here + view.counted_elsewhere(address.key).ingress
 
 
 def egress(view: View, address: Address) -> int:
     """How many deliveries of an address have gone to applications here."""
     links = [link for link in address.outgoing if link not in view.in_process and not link.between_routers]
-    return address.past_egress + sum(link.link.deliveries() for link in links)
+    here = address.past_egress + sum(link.link.deliveries() for link in links)
+    return here + view.counted_elsewhere(address.key).egress
 
 
 def to_agents(view: View, address: Address) -> int:
@@ -128,9 +131,10 @@ def to_agents(view: View, address: Address) -> int:
     return sum(link.link.deliveries() for link in address.outgoing if link in view.in_process)
 
 
-def outstanding(address: Address) -> int:
+def outstanding(view: View, address: Address) -> int:
     """How many deliveries of an address are under way to its receivers here."""
-    return sum(link.outstanding for link in address.outgoing)
+    here = sum(link.outstanding for link in address.outgoing if not link.joint)
+    return here + view.counted_elsewhere(address.key).outstanding
 
 
 @attrs.define
@@ -149,7 +153,20 @@ class Totals:
     egress: int = 0
     transit: int = 0
     connections: dict[str, object] = attrs.field(factory=dict)
+    adaptors: int = 0
+    memory: int | None = None
+    resident: int | None = None
 
+    def plus(self, other: Totals) -> Totals:
+        """Both together, of two processes."""
+        sums: dict[str, object] = {}
+        for name, one in attrs.asdict(self, recurse=False).items():
+            another = getattr(other, name)
+            if isinstance(one, dict):
+                sums[name] = {kind: ULong(int(one[kind]) + int(another.get(kind, 0))) for kind in one}
+            else:
+                sums[name] = None if one is None or another is None else one + another
+        return Totals(**sums)  # type: ignore[arg-type]  # each is of the type that it was
 
     def add(self, adaptor: AmqpAdaptor) -> int:
         """Count the links of a connection; returns how many there are."""
@@ -198,4 +215,8 @@ def count_totals(view: View) -> Iterator[None]:
             counted = 0
             yield
     result.connections["amqp"] = ULong(applications)
+    result.adaptors = len(view.facts.adaptors())
+    result.memory, result.resident = view.facts.memory()
+    for other in view.elsewhere.totals if view.elsewhere is not None else ():
+        result = result.plus(other)
     view.totals = result

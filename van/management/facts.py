@@ -84,6 +84,7 @@ class RouterFacts:
     ra_interval: float = 30.0
     ra_interval_flux: float = 4.0
     remote_ls_max_age: float = 60.0
+    workers: int = 1
 
 
 class Facts:

@@ -6,7 +6,7 @@ pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Final
 
@@ -88,6 +88,7 @@ class QueryReply(Reply):
         self._names = names
         self._preparing = chain.from_iterable([declared.prepare(view, names) for declared in types])
         self._rows = _rows(view, list(zip(types, columns, strict=True)), request.offset, request.count)
+        self._more_rows = view.elsewhere.rows if view.elsewhere is not None else []
         self._prepared = False
 
     def step(self, rows: int) -> int:
@@ -110,6 +111,10 @@ class QueryReply(Reply):
 
     def _finish(self) -> None:
         rows = self.body
+        # Those of other processes are there already.
+        for row in self._more_rows:
+            rows += row
+        self.made += len(self._more_rows)
         close_list(rows, 0, self.made)
         self.body = bytearray()
         encode_value(_NAMES, self.body)
@@ -139,6 +144,16 @@ def _rows(
             if count is not None:
                 count -= 1
             yield columns, row
+
+
+def rows_of(
+    view: View, request: Request, only: Collection[str], offset: int, count: int | None
+) -> Iterator[tuple[Columns[object], object]]:
+    """The rows of some types that a QUERY asks for, with the columns that it asks for. Raises `ManagementError`."""
+    types = types_named(request.entity_type)
+    _, columns = _columns(types, request.attribute_names)
+    wanted = [pair for pair in zip(types, columns, strict=True) if pair[0].type in only]
+    return _rows(view, wanted, offset, count)
 
 
 def _columns(
@@ -202,14 +217,24 @@ def _read(view: View, request: Request) -> bytearray:
     if identity is None and name is None:
         raise ManagementError(Status.BAD_REQUEST, "READ needs a name or an identity")
     for declared in types_named(request.type):
-        row = declared.find(view, identity) if identity is not None else declared.find_by_name(view, name or "")
+        row = find(view, declared, request)
         if row is not None:
-            return _encode_entity(view, declared, row)
+            return encode_entity(view, declared, row)
+    if view.elsewhere is not None and view.elsewhere.entity:
+        return bytearray(view.elsewhere.entity)
     key, value = ("identity", identity) if identity is not None else ("name", name)
     raise ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
 
 
-def _encode_entity(view: View, declared: EntityType[object], row: object) -> bytearray:
+def find(view: View, declared: EntityType[object], request: Request) -> object | None:
+    """The entity of a type that a READ asks for."""
+    if request.identity is not None:
+        return declared.find(view, request.identity)
+    return declared.find_by_name(view, request.name or "")
+
+
+def encode_entity(view: View, declared: EntityType[object], row: object) -> bytearray:
+    """All attributes of an entity, as a map."""
     body = bytearray()
     count = 0
     for attribute in declared.attributes:

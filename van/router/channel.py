@@ -21,6 +21,7 @@ import trio
 
 if TYPE_CHECKING:
     from van.adaptors.arriving import Record
+    from van.management.elsewhere import Piece, Question
     from van.router.config import SiteConfig
 
 # The length of the message, and whether a descriptor goes with it.
@@ -90,7 +91,23 @@ class Close:
     """To a worker that drains: close all connections, and end."""
 
 
-Message = Start | Ready | Taken | Over | Reconfigure | Describe | Drain | Settled | Close
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To a worker: what it knows of something that worker 0 was asked about."""
+
+    number: int
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """From a worker: a piece of what it knows; the last one has none."""
+
+    number: int
+    piece: Piece | None
+
+
+Message = Start | Ready | Taken | Over | Reconfigure | Describe | Drain | Settled | Close | Ask | Told
 
 
 class Channel:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ import trio
 
 from van.adaptors.amqp import AmqpAdaptor, Log
 from van.management.agent import ManagementAgent
+from van.management.elsewhere import Question
 from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
 from van.router.sections import LARGE_FRAME_SIZE, LINK_CAPACITY, ConnectorConfig, ListenerConfig
 from van.transport.info import ConnectionInfo
 
 if TYPE_CHECKING:
+    from van.management.view import Elsewhere
     from van.router.site import Site
 
 STATM = Path("/proc/self/statm")
@@ -43,6 +46,7 @@ class SiteFacts(Facts):
             ra_interval=config.ra_interval_seconds,
             ra_interval_flux=config.ra_interval_flux_seconds,
             remote_ls_max_age=config.remote_ls_max_age_seconds,
+            workers=config.workers,
         )
 
     def listeners(self) -> Iterator[ListenerFacts]:
@@ -136,7 +140,11 @@ class Management:
     def __init__(self, site: Site, log: Log) -> None:
         self._site = site
         self._asked = trio.Event()
-        self.agent = ManagementAgent(site.router, SiteFacts(site), on_more=self._wake, log=log)
+        self._questions: deque[tuple[Question, Callable[[Elsewhere], None]]] = deque()
+        several = site.config.router.workers > 1
+        self.agent = ManagementAgent(
+            site.router, SiteFacts(site), on_more=self._wake, log=log, gather=self._gather if several else None
+        )
 
     def _wake(self) -> None:
         self._asked.set()
@@ -152,3 +160,10 @@ class Management:
                 more = self.agent.go_on()
                 self._site.wake()
                 await trio.lowlevel.checkpoint()
+                while self._questions:
+                    question, then = self._questions.popleft()
+                    assert self._site.workers is not None
+                    then(await self._site.workers.gather(question))
+
+    def _gather(self, question: Question, then: Callable[[Elsewhere], None]) -> None:
+        self._questions.append((question, then))

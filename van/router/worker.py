@@ -17,8 +17,12 @@ from van import __version__
 from van.adaptors.amqp import no_log
 from van.adaptors.worker import WorkerConnectorAdaptor
 from van.amqp.errors import ErrorCondition
+from van.management.elsewhere import answer
+from van.management.requests import ManagementError
+from van.management.view import View
 from van.router import exit_codes
 from van.router.channel import (
+    Ask,
     Channel,
     Close,
     Describe,
@@ -29,10 +33,12 @@ from van.router.channel import (
     Settled,
     Start,
     Taken,
+    Told,
     receive_start,
 )
 from van.router.describe import describe
 from van.router.log import get_logger
+from van.router.management import SiteFacts
 from van.router.process import raise_file_limit, settle_memory
 from van.router.site import Site
 from van.router.workers import uplink_settings
@@ -115,8 +121,24 @@ class WorkerEnd:
                     site.drain(message.reason)
                 elif isinstance(message, Close):
                     self._closing.set()
+                elif isinstance(message, Ask):
+                    nursery.start_soon(self._tell, site, message)
         # Worker 0 is gone.
         site.stop()
+
+    async def _tell(self, site: Site, asked: Ask) -> None:
+        """Say what there is here, piece by piece; others have their turn between two."""
+        site.router.now = trio.current_time()
+        try:
+            for piece in answer(View(site.router, SiteFacts(site)), asked.question):
+                self._channel.send(Told(asked.number, piece))
+                await trio.lowlevel.checkpoint()
+        except ManagementError:
+            # Worker 0 finds the same, and says so.
+            pass
+        except Exception as fault:  # noqa: BLE001 - whoever asks must not end the worker; the log has the fault
+            get_logger("management").error("question of worker 0 failed, a fault of ours", exc_info=fault)
+        self._channel.send(Told(asked.number, None))
 
     def _take(self, site: Site, taken: Taken, descriptor: int) -> None:
         listener = next(listener for listener in site.listeners if listener.name == taken.listener)

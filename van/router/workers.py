@@ -13,6 +13,7 @@ where that address is already, as long as the load stays even, so that the ends 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -29,7 +30,10 @@ import trio
 from van import __version__
 from van.adaptors.amqp import NORMAL, ConnectionSettings, no_log
 from van.adaptors.worker import WorkerListenerAdaptor
+from van.management.elsewhere import Piece, add, own_rows
+from van.management.view import Elsewhere
 from van.router.channel import (
+    Ask,
     Channel,
     Close,
     Describe,
@@ -41,6 +45,7 @@ from van.router.channel import (
     Settled,
     Start,
     Taken,
+    Told,
 )
 from van.router.log import get_logger
 from van.router.sections import PLAIN_MECHANISMS, ROUTER_MAX_SESSION_FRAMES, ListenerConfig
@@ -52,6 +57,7 @@ from van.transport.listener import Listener
 
 if TYPE_CHECKING:
     from van.adaptors.arriving import Record
+    from van.management.elsewhere import Question
     from van.router.config import SiteConfig
     from van.router.site import Site
 
@@ -61,6 +67,8 @@ START_SECONDS: Final = 20.0
 STABLE_SECONDS: Final = 10.0
 # How long a worker may take to end when its uplink is gone, or it was told to: then it is killed.
 END_SECONDS: Final = 2.0
+# How long worker 0 waits for what a worker knows before it answers without.
+ANSWER_SECONDS: Final = 2.0
 # Frames between processes: a large message comes in few. The deployed routers have 16 KiB between them.
 FRAME_SIZE: Final = 65536
 # Each address that somebody in a worker uses has a link to worker 0 for its receivers, and one for its senders.
@@ -114,11 +122,40 @@ class Worker:
         self.channel: Channel | None = None
         self.adaptor: WorkerListenerAdaptor | None = None
         self.connections: dict[int, Listener] = {}
+        self._questions = 0
+        self._answers: dict[int, trio.MemorySendChannel[Piece]] = {}
 
     def send(self, message: Message) -> None:
         """Tell the worker something, if it is there."""
         if self.channel is not None:
             self.channel.send(message)
+
+    async def ask(self, question: Question) -> list[Piece] | None:
+        """What the worker knows; None when it does not answer in time."""
+        self._questions += 1
+        number = self._questions
+        heard, pieces = trio.open_memory_channel[Piece](math.inf)
+        self._answers[number] = heard
+        self.send(Ask(number, question))
+        try:
+            with trio.move_on_after(ANSWER_SECONDS):
+                return [piece async for piece in pieces]
+        finally:
+            self._answers.pop(number, None)
+        return None
+
+    def told(self, number: int, piece: Piece | None) -> None:
+        """A piece of an answer has come, or its end."""
+        heard = self._answers.get(number)
+        if heard is not None and piece is not None:
+            heard.send_nowait(piece)
+        elif heard is not None:
+            heard.close()
+
+    def gone(self) -> None:
+        """The worker has ended: nobody answers any more."""
+        for heard in self._answers.values():
+            heard.close()
 
 
 class Workers:
@@ -208,6 +245,7 @@ class Workers:
         finally:
             worker.ready = False
             worker.channel = None
+            worker.gone()
             channel.close()
             if process is not None and process.returncode is None:
                 process.kill()
@@ -225,6 +263,8 @@ class Workers:
                 self._over(worker, message.number)
             elif isinstance(message, Settled):
                 worker.settled = True
+            elif isinstance(message, Told):
+                worker.told(message.number, message.piece)
 
     async def _uplink(self, worker: Worker, sock: socket.socket, linked: trio.Event) -> None:
         site = self._site
@@ -283,6 +323,31 @@ class Workers:
     def settled(self) -> bool:
         """Whether nothing is under way in any worker that is there."""
         return all(worker.settled or not worker.ready for worker in self.all)
+
+    # -- what they know --------------------------------------------------------------------------------------------
+
+    async def gather(self, question: Question) -> Elsewhere:
+        """What all workers know; nothing of those that do not answer."""
+        elsewhere = Elsewhere()
+        site = self._site
+        skip, count = 0, question.count
+        if question.rows:
+            assert site.management is not None
+            own = own_rows(site.management.agent.view(), question.request)
+            skip = max(0, question.request.offset - own)
+            if count is not None:
+                count -= max(0, min(count, own - question.request.offset))
+        for worker in [worker for worker in self.all if worker.ready]:
+            pieces = await worker.ask(attrs.evolve(question, skip=skip, count=count))
+            if pieces is None:
+                self._logger.warning("worker does not answer", worker=worker.index, pid=worker.pid)
+                continue
+            for piece in pieces:
+                add(elsewhere, piece)
+            skip = max(0, skip - sum(piece.total for piece in pieces))
+            if count is not None:
+                count -= sum(len(piece.rows) for piece in pieces)
+        return elsewhere
 
     # -- who gets a connection -------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class IncomingLink(DeliverySink):
     """
 
     between_routers: ClassVar[bool] = False
+    # Between two processes of this router: counted at neither end.
+    joint: ClassVar[bool] = False
 
     __slots__ = (
         "address",
@@ -347,6 +349,7 @@ class OutgoingLink(DeliverySource):
     """
 
     between_routers: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
 
     __slots__ = (
         "address",

@@ -25,6 +25,8 @@ class Tally:
 
     def add(self, link: IncomingLink | OutgoingLink) -> None:
         """A link is about to end: what it has carried is kept."""
+        if link.joint:
+            return
         deliveries = link.link.deliveries()
         address = link.address
         if link.between_routers:

@@ -6,7 +6,7 @@ What the other end needs to know is said by the link: annotations are put in fro
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED
@@ -38,6 +38,8 @@ class WorkerPeer(EdgePeer):
 
 class WorkerIncomingLink(EdgeIncomingLink):
     """A link that the other process sends by; `plain` is what there is to say of deliveries that come without."""
+
+    joint: ClassVar[bool] = True
 
     __slots__ = ("plain",)
 
@@ -74,6 +76,8 @@ class WorkerIncomingLink(EdgeIncomingLink):
 
 class WorkerOutgoingLink(EdgeOutgoingLink):
     """A link to the other process."""
+
+    joint: ClassVar[bool] = True
 
     __slots__ = ()
 
