@@ -447,12 +447,16 @@ class Session(Holder):
 
     # -- input: the per-message path -------------------------------------------------------------------------------
 
-    def on_transfer(self, buf: bytes, pos: int, end: int) -> None:
-        """Take a Transfer frame (2.7.5) whose body is `buf[pos:end]`.
+    def on_transfer(self, buf: bytes, pos: int, end: int, rest: list[bytes | memoryview] | None = None) -> None:
+        """Take a Transfer frame (2.7.5) whose body is `buf[pos:end]`, or goes on in `rest` behind what `buf` has of it.
 
         Raises `AmqpSessionError` or `AmqpConnectionError`; a link's error detaches the link.
         """
         handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, pos + 3, end)
+        if rest is not None and (flags & RARE or payload_pos > len(buf)):
+            buf = b"".join((buf, *rest))
+            rest = None
+            handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, pos + 3, end)
         if flags & RARE:
             handle, delivery_id, tag, message_format, flags, payload_pos = self._decode_rare_transfer(buf, pos, end)
         self.next_incoming_id = (self.next_incoming_id + 1) & MASK
@@ -475,6 +479,7 @@ class Session(Holder):
         if link.detach_sent:
             return  # 2.6.6: what was under way when we detached
         size = end - payload_pos
+        payload = buf[payload_pos:end] if rest is None else b"".join((buf[payload_pos:], *rest))
         if link.current is None:
             credit = link.link_credit - 1
             if credit < 0:
@@ -489,7 +494,7 @@ class Session(Holder):
             if size > link.max_message_size:
                 self.connection.fail_link(link, link.too_large())
                 return
-            delivery = Delivery(link, delivery_id, tag, buf[payload_pos:end], flags & SETTLED != 0, self)
+            delivery = Delivery(link, delivery_id, tag, payload, flags & SETTLED != 0, self)
             self.held += size
             if message_format > 0:
                 delivery.message_format = message_format
@@ -501,7 +506,7 @@ class Session(Holder):
                 link.sink.deliver(delivery)
         else:
             try:
-                link.later_frame(delivery_id, tag, message_format, flags, buf[payload_pos:end])
+                link.later_frame(delivery_id, tag, message_format, flags, payload)
             except AmqpLinkError as error:
                 self.connection.fail_link(link, error)
 

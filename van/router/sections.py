@@ -39,7 +39,7 @@ ROUTER_ROLES = ("inter-router", "edge")
 # 2.4.1: no peer may announce less.
 MIN_MAX_FRAME_SIZE = 512
 # Announced where the memory is there for windows of it: see `van.routing.budget`.
-LARGE_FRAME_SIZE = 65_280
+LARGE_FRAME_SIZE = 66_560
 # A frame is held whole before it is handled, so that its size is memory that one peer can ask for.
 LARGEST_MAX_FRAME_SIZE = 16 * MIB
 # A day: longer than any time-out that somebody still waits for.
