@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Self
 
 import pytest
 import trio
@@ -16,7 +18,7 @@ from tests.transport.echo import EchoAdaptor, Endpoints
 from tests.transport.scenes import until
 from van.transport.driver import run_adaptor
 from van.transport.info import ConnectionInfo
-from van.transport.poller import FLUSH_OCTETS, Poller, Reader, the_poller
+from van.transport.poller import FLUSH_OCTETS, Poller, Reader, elsewhere, rung_by, the_poller
 from van.transport.url import parse_url
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
@@ -227,6 +229,161 @@ async def test_a_reset_connection_says_why() -> None:
             with trio.fail_after(30):
                 await until(lambda: adaptor.lost == 1)
             assert "reset" in adaptor.reason
+
+
+class Pings:
+    """A thread that sends a ping through its socket as soon as the last one is back, until `stop`."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.count = 0
+        self._peer = peer
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self._peer.settimeout(60)
+        while not self._stopped.is_set():
+            self._peer.sendall(b"ping")
+            assert self._peer.recv(100) == b"ping"
+            self.count += 1
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # The last ping has its answer while trio's thread waits here: it is read, but not by a task.
+        self._stopped.set()
+
+    def join(self) -> None:
+        self._thread.join(60)
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of trio's loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+@asynccontextmanager
+async def staying() -> AsyncIterator[tuple[Ends, Pings, Turns]]:
+    """A connection that is never quiet, and a poller that would stay for a minute if nobody else had anything to do."""
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            _, peer = ends.open()
+            await trio.testing.wait_all_tasks_blocked()
+            poller = the_poller()
+            assert poller is not None
+            poller.stays = 60.0
+            pings, turns = Pings(peer), Turns()
+            trio.lowlevel.add_instrument(turns)
+            with trio.fail_after(60), pings:
+                yield ends, pings, turns
+            poller.stays = 0.0
+            await trio.to_thread.run_sync(pings.join)
+            nursery.cancel_scope.cancel()
+
+
+async def test_while_it_stays_nothing_turns() -> None:
+    async with staying() as (_, pings, turns):
+        await trio.sleep(0.2)
+        assert pings.count > 2 * turns.count
+
+
+async def test_who_waits_for_time_is_on_time() -> None:
+    async with staying() as (_, pings, _):
+        for _ in range(5):
+            await trio.sleep(0.01)
+        assert pings.count
+
+
+async def test_a_task_that_can_run_does() -> None:
+    async with staying() as (ends, pings, _):
+        adaptor, peer = ends.open()
+        await trio.sleep(0.01)
+        event = trio.Event()
+        said = adaptor.receive_data
+
+        def tell(data: bytes, now: float) -> None:
+            said(data, now)
+            event.set()
+
+        adaptor.receive_data = tell  # type: ignore[method-assign]
+        before = pings.count
+        peer.sendall(b"hello")
+        await event.wait()
+        assert peer.recv(100) == b"hello"
+        assert pings.count - before < 100_000
+
+
+async def test_who_waits_for_a_descriptor_rings() -> None:
+    async with staying():
+        ours, theirs = socket.socketpair()
+        waiting = trio.socket.from_stdlib_socket(ours)
+        ours.setblocking(False)
+        for _ in range(3):
+            threading.Timer(0.02, theirs.sendall, [b"hello"]).start()
+            with rung_by(ours.fileno(), -1):
+                assert await waiting.recv(100) == b"hello"
+        ours.close()
+        theirs.close()
+
+
+async def test_who_waits_elsewhere_is_not_held_up() -> None:
+    async with staying():
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        waiting = trio.socket.from_stdlib_socket(ours)
+        threading.Timer(0.02, theirs.sendall, [b"hello"]).start()
+        with elsewhere():
+            assert await waiting.recv(100) == b"hello"
+        ours.close()
+        theirs.close()
+
+
+async def test_a_socket_that_rang_may_be_closed_before() -> None:
+    poller = the_poller()
+    assert poller is not None
+    ours, theirs = socket.socketpair()
+    with rung_by(ours.fileno()):
+        ours.close()
+    theirs.close()
+
+
+async def test_a_fault_of_a_flush_ends_the_connection_that_asked_for_it() -> None:
+    faults = [RuntimeError("planted fault")]
+
+    def faulty() -> None:
+        if faults:
+            raise faults.pop()
+
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            ends = Ends(nursery, stack)
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            adaptor = ends.endpoints(INFO)
+            _, other = ends.open()
+
+            async def guard() -> None:
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+                with pytest.raises(RuntimeError, match="planted fault"):
+                    await run_adaptor(stream, adaptor, faulty)
+
+            nursery.start_soon(guard)
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.sendall(b"hello")
+            with trio.fail_after(30):
+                await until(lambda: adaptor.lost == 1)
+            other.sendall(b"hello")
+            await trio.testing.wait_all_tasks_blocked()
+            assert other.recv(100) == b"hello"
+            nursery.cancel_scope.cancel()
 
 
 async def test_who_was_removed_in_the_same_turn_is_not_read() -> None:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from van.transport.poller import rung_by
+
 if TYPE_CHECKING:
     from van.adaptors.arriving import Record
     from van.management.elsewhere import Piece, Question
@@ -166,9 +168,10 @@ class Channel:
                     del buffer[:end]
                     return message, self._descriptors.popleft() if with_descriptor else -1
             try:
-                data, ancillary, _, _ = await self._socket.recvmsg(
-                    _READ_SIZE, socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
-                )
+                with rung_by(self._socket.fileno()):
+                    data, ancillary, _, _ = await self._socket.recvmsg(
+                        _READ_SIZE, socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
+                    )
             except (OSError, trio.ClosedResourceError):
                 return None
             for _, _, octets in ancillary:

@@ -1,4 +1,4 @@
-"""What a router asks of the process that it runs in: file descriptors, and a garbage collector that seldom stops it."""
+"""What a router asks of the process that it runs in: descriptors, its thread, and a collector that seldom stops it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import gc
 import sys
 from collections.abc import Callable
 from typing import Final
+
+from van.transport.poller import STAY_LIMIT, the_poller
 
 # What macOS allows a process where it says that there is no limit.
 OPEN_MAX: Final = 10_240
@@ -46,8 +48,15 @@ def raise_file_limit() -> int:
     return soft
 
 
-def settle_memory() -> None:
-    """Everything that exists now will stay: the garbage collector need not look at it again."""
+def settle() -> None:
+    """This process is a router and nothing else from here on.
+
+    Everything that exists now will stay: the garbage collector need not look at it again. And the poller may keep the
+    thread for moments, since there are no tasks but ours.
+    """
+    poller = the_poller()
+    if poller is not None:
+        poller.stays = STAY_LIMIT
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, MIDDLE_ROUNDS, FULL_ROUNDS)

@@ -48,7 +48,7 @@ from van.router import exit_codes
 from van.router.config import SiteConfig
 from van.router.log import get_logger, levels
 from van.router.management import Management
-from van.router.process import FullCollections, raise_file_limit, settle_memory
+from van.router.process import FullCollections, raise_file_limit, settle
 from van.router.sections import (
     LINK_CAPACITY,
     ROUTER_ROLES,
@@ -631,6 +631,6 @@ async def run_site(config: SiteConfig) -> int:
         return exit_codes.FAILURE
     async with trio.open_nursery() as nursery:
         await nursery.start(watch_signals, site)
-        code = await site.run(settle_memory)
+        code = await site.run(settle)
         nursery.cancel_scope.cancel()
     return code

@@ -39,7 +39,7 @@ from van.router.channel import (
 from van.router.describe import describe
 from van.router.log import get_logger
 from van.router.management import SiteFacts
-from van.router.process import raise_file_limit, settle_memory
+from van.router.process import raise_file_limit, settle
 from van.router.site import Site
 from van.router.workers import uplink_settings
 from van.transport.driver import run_adaptor
@@ -174,4 +174,4 @@ async def _run(start: Start, channel: socket.socket, uplink: socket.socket) -> i
     except TlsConfigError as error:
         get_logger("router").error("cannot use certificates", reason=str(error))
         return exit_codes.FAILURE
-    return await site.run(settle_memory)
+    return await site.run(settle)

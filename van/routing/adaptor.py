@@ -61,7 +61,10 @@ class Adaptor:
         raise NotImplementedError
 
     def data_to_send(self, limit: int) -> list[bytes | memoryview]:
-        """Return chunks to be written in this order, about `limit` octets at most; an empty list for nothing."""
+        """Return chunks to be written in this order, about `limit` octets at most.
+
+        Fewer than that are all there is, and `closed` is then as it stays.
+        """
         raise NotImplementedError
 
     def next_deadline(self) -> float:

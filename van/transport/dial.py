@@ -13,6 +13,7 @@ import trio
 
 from van.transport.errors import TransportError
 from van.transport.info import ConnectionInfo
+from van.transport.poller import elsewhere
 from van.transport.proxy import ProxyUrl, open_through_proxy
 from van.transport.tcp import local_text, open_tcp, peer_text
 from van.transport.tls import SslProfile, TlsCredentials, connect_tls, describe_tls
@@ -47,7 +48,7 @@ async def open_stream(
     deadline = trio.current_time() + timeout
     try:
         stream: trio.abc.Stream
-        with trio.CancelScope(deadline=deadline) as opening:
+        with trio.CancelScope(deadline=deadline) as opening, elsewhere():
             if proxy is not None:
                 stage = f"connecting through the proxy {proxy}"
                 stream = tcp = await open_through_proxy(proxy, url.host, url.port)
@@ -70,7 +71,8 @@ async def open_stream(
         if opening.cancelled_caught:
             raise TransportError(TransportError.TIMEOUT, f"not connected within {timeout:g} s: still at {stage}")
         if url.websocket:
-            stream = websocket = await connect_websocket(stream, url.host_header, url.path, deadline=deadline)
+            with elsewhere():
+                stream = websocket = await connect_websocket(stream, url.host_header, url.path, deadline=deadline)
             info.subprotocol, info.path = websocket.subprotocol, websocket.path
         yield stream, info
         with trio.move_on_after(CLOSE_TIMEOUT):

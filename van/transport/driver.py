@@ -18,7 +18,7 @@ import trio
 
 from van.routing.adaptor import Adaptor
 from van.transport.layer_adaptor import behind_layers
-from van.transport.poller import Poller, Reader, the_poller
+from van.transport.poller import Poller, Reader, elsewhere, the_poller
 from van.transport.tls import why_broken
 
 # One turn of encoding for a stream without a descriptor.
@@ -89,29 +89,30 @@ class _Driver(Reader):
             self.blocked = True
             self.wake.set()
             return
-        written = 0
+        room = FLUSH_LIMIT
         adaptor = self.adaptor
-        while written < FLUSH_LIMIT:
+        while room > 0:
             try:
                 chunks = adaptor.data_to_send(BATCH_SIZE)
             except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
-                self.fault = fault
-                self.failed = True
-                self.wake.set()
+                self.fail(fault)
                 return
-            if not chunks:
+            size = 0
+            if chunks:
+                try:
+                    size = self._write(chunks)
+                except OSError:
+                    self.failed = True
+                    self.wake.set()
+                    return
+                if size < 0:
+                    return
+            if size < BATCH_SIZE:
+                # That was all.
                 if adaptor.closed or adaptor.next_deadline() < self.deadline:
                     self.wake.set()
                 return
-            try:
-                size = self._write(chunks)
-            except OSError:
-                self.failed = True
-                self.wake.set()
-                return
-            if size < 0:
-                return
-            written += size
+            room -= size
         self._block()
 
     def _block(self) -> None:
@@ -215,11 +216,14 @@ class _Driver(Reader):
                 # Where there was nothing to write, no flush has told the writer: an Open that sets the first deadline.
                 self.wake.set()
         except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
-            self.fault = fault
-            self.failed = True
-            self.stop_reading()
-            self.wake.set()
+            self.fail(fault)
         return len(data)
+
+    def fail(self, fault: Exception) -> None:
+        self.fault = fault
+        self.failed = True
+        self.stop_reading()
+        self.wake.set()
 
     def read_by(self, poller: Poller) -> None:
         """Have the poller read from now on."""
@@ -291,7 +295,8 @@ class _Driver(Reader):
                     self.patience = patience
                     self.be_patient()
                     try:
-                        await (self._drain(stream, adaptor) if self.descriptor < 0 else self._drain_socket())
+                        with elsewhere():
+                            await (self._drain(stream, adaptor) if self.descriptor < 0 else self._drain_socket())
                     except (trio.BrokenResourceError, trio.ClosedResourceError):
                         self.failed = True
                         return
@@ -400,11 +405,12 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             driver.flush()
             await driver.write()
         else:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(driver.read)
-                driver.flush()
-                await driver.write()
-                nursery.cancel_scope.cancel()
+            with elsewhere():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(driver.read)
+                    driver.flush()
+                    await driver.write()
+                    nursery.cancel_scope.cancel()
         if driver.fault is not None:
             raise driver.fault
     finally:

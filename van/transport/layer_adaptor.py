@@ -92,12 +92,12 @@ class LayerAdaptor(Adaptor):
             chunks = inner.data_to_send(limit)
             if chunks:
                 layer.send(chunks)
-            elif inner.closed:
+            if inner.closed and sum(map(len, chunks)) < limit:
                 self._closing = True
                 self._note_close()
                 layer.close()
         octets = layer.take()
-        if not octets and self._closing and layer.closed:
+        if self._closing and layer.closed:
             self.closed = True
         return octets
 

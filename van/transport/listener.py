@@ -25,6 +25,7 @@ from van.transport.driver import run_adaptor
 from van.transport.errors import TransportError, os_reason
 from van.transport.info import ConnectionInfo
 from van.transport.limits import ConnectionLimit, Repeated
+from van.transport.poller import elsewhere, rung_by
 from van.transport.sniff import HTTP_ANSWER, mistaken, peek, spoken
 from van.transport.tcp import address_text, bind_tcp, keep_alive, local_text, peer_text
 from van.transport.tls import ClientCertificates, TlsCredentials, accept_tls, describe_tls
@@ -148,7 +149,7 @@ class Listener:
                     watching.start_soon(self._cut_late_ones)
                     async with trio.open_nursery() as connections:
                         self._nursery = connections
-                        with self._accepting:
+                        with self._accepting, rung_by(*(listening.socket.fileno() for listening in self._sockets)):
                             async with trio.open_nursery() as accepting:
                                 if self._adopts:
                                     accepting.start_soon(trio.sleep_forever)
@@ -300,6 +301,15 @@ class Listener:
             info = self._info(connection, tcp, number)
             await self._go_on(connection, tcp, info, record)
             return
+        with elsewhere():
+            prepared = await self._prepare(connection, tcp, number)
+        if prepared is not None:
+            await self._run(connection, *prepared)
+
+    async def _prepare(
+        self, connection: _Connection, tcp: trio.SocketStream, number: int
+    ) -> tuple[trio.abc.Stream, ConnectionInfo] | None:
+        """Everything in front of our protocol. None for whoever hung up, or speaks another."""
         try:
             first = await peek(tcp)
         except OSError:
@@ -307,14 +317,14 @@ class Listener:
         if not first:
             # Load balancers look whether the port is open, and hang up.
             self._logger.debug("connection closed before its first octet", peer=connection.peer)
-            return
+            return None
         mistake = mistaken(self.url.transport, first)
         if mistake:
             self.refused += 1
             self._logger.warning("connection refused", peer=connection.peer, reason=mistake)
             if not self.url.tls and spoken(first) == "an HTTP request":
                 await _answer_http(tcp)
-            return
+            return None
         info = self._info(connection, tcp, number)
         stream: trio.abc.Stream = tcp
         if self.url.tls:
@@ -327,7 +337,7 @@ class Listener:
             connection.stage = "the WebSocket handshake"
             stream = websocket = await accept_websocket(stream)
             info.subprotocol, info.path = websocket.subprotocol, websocket.path
-        await self._run(connection, stream, info)
+        return stream, info
 
     async def _run(self, connection: _Connection, stream: trio.abc.Stream, info: ConnectionInfo) -> None:
         connection.stage = "the protocol's open"

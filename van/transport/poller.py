@@ -5,6 +5,12 @@ wait ends because something can be read, the poller reads at once, before any ta
 is written before the scheduler has done anything. A reader task for each connection would cost a message that finds
 the router idle an epoll_ctl and a turn of the scheduler (see docs/performance.md).
 
+A process that is nothing but a router lets the poller stay: after it has read it waits for more by itself,
+for a few milliseconds, and leaves as soon as a task has something to do. Linux runs whom a write has woken where the
+writer runs, once that one sleeps, so a turn of trio's loop behind each write is a delay of each message (one message a
+millisecond on its way through a router: 60 us for 110). Who waits for something that the poller does not see says so:
+`ring` for descriptors, `elsewhere` for anything else.
+
 Where there is no epoll, and for streams that are no plain sockets, the driver has a reader task instead.
 """
 
@@ -12,7 +18,10 @@ from __future__ import annotations
 
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,6 +34,12 @@ MAX_READY: Final = 64
 # What comes in one turn is flushed together, so that several senders to one receiver share a write; but not more than
 # so many octets, so that memory and the wait of the first stay small.
 FLUSH_OCTETS: Final = 262144
+# How long the poller waits for more by itself after it has read, and how long a router lets it keep trio from its turn
+# in all, both in seconds: what it does not see (threads that have finished, signals) waits as long.
+STAY_SECONDS: Final = 0.002
+STAY_LIMIT: Final = 0.01
+# An epoll waits in milliseconds.
+_TICK: Final = 0.001
 
 
 class Reader:
@@ -40,16 +55,45 @@ class Reader:
         """Write what waits: called where `watch_writing` asked for it. Never raises."""
         raise NotImplementedError
 
+    def fail(self, fault: Exception) -> None:
+        """What followed upon reading has failed, by a fault of ours."""
+        raise NotImplementedError
+
+
+class _Bell(Reader):
+    """Somebody else's descriptor: when it can be read the poller lets trio have its turn."""
+
+    __slots__ = ("_poller",)
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+
+    def on_readable(self, now: float) -> int:
+        self._poller.leave()
+        return 0
+
+
+def _nothing() -> None:
+    """What there is to flush after a bell."""
+
 
 class Poller(trio.abc.Instrument):
     """All plain sockets that are read in one run of trio.
 
-    It is an instrument since trio's instruments are told when its wait ends. `run` is its only task.
+    It is an instrument since trio's instruments are told when its wait ends. `run` is its only task. `stays`: how long
+    it may keep the process's only thread while nothing else has anything to do, in seconds.
     """
 
     def __init__(self) -> None:
+        self.stays = 0.0
         self._epoll: Epoll = select.epoll()
         self._readers: dict[int, tuple[Reader, Callable[[], None]]] = {}
+        self._bell = _Bell(self)
+        self._task: trio.lowlevel.Task | None = None
+        # How many tasks wait for what is not seen here; whether a task can run; when trio wants its next turn.
+        self._elsewhere = 0
+        self._leaves = False
+        self._until = inf
 
     def add(self, descriptor: int, reader: Reader, flush: Callable[[], None]) -> None:
         """Have `reader` told when `descriptor` can be read, until `remove`; `flush` is called after what it took in."""
@@ -65,43 +109,99 @@ class Poller(trio.abc.Instrument):
         """Have the reader of a descriptor told whenever it can be written, or no longer."""
         self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT if watch else select.EPOLLIN)
 
+    def ring(self, descriptor: int) -> None:
+        """Do not stay when `descriptor` can be read: a task waits for it. Until `ring_no_more`."""
+        self._readers[descriptor] = (self._bell, _nothing)
+        # At the edge: whoever waits may take its time.
+        self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
+
+    def ring_no_more(self, descriptor: int) -> None:
+        """Forget a descriptor that rang; it may have been closed, and be somebody else's by now."""
+        if self._readers.get(descriptor, (None,))[0] is self._bell:
+            del self._readers[descriptor]
+            with suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Around a wait that ends by something that is not seen here: meanwhile the poller does not stay."""
+        self._elsewhere += 1
+        self._leaves = True
+        try:
+            yield
+        finally:
+            self._elsewhere -= 1
+
+    def leave(self) -> None:
+        """Let trio have its turn now."""
+        self._leaves = True
+
+    # -- what trio calls -------------------------------------------------------------------------------------------
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        if task is not self._task:
+            self._leaves = True
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._leaves = False
+        self._until = perf_counter() + timeout
+
     def after_io_wait(self, timeout: float) -> None:
-        """Trio has waited: read whatever there is."""
         ready = self._epoll.poll(0, MAX_READY)
         if not ready:
             return
+        self._read(ready)
+        if self.stays <= 0:
+            return
+        end = min(perf_counter() + self.stays, self._until)
+        while not self._leaves and not self._elsewhere:
+            left = min(end - perf_counter(), STAY_SECONDS)
+            if left < _TICK:
+                return
+            ready = self._epoll.poll(left - left % _TICK, MAX_READY)
+            if not ready:
+                return
+            self._read(ready)
+
+    def _read(self, ready: list[tuple[int, int]]) -> None:
+        """Read each descriptor once, and flush."""
         readers = self._readers
         now = trio.current_time()
         octets = 0
         flush: Callable[[], None] | None = None
+        reader: Reader | None = None
         for descriptor, events in ready:
             found = readers.get(descriptor)
             if found is None:
                 continue
-            reader, own_flush = found
             # Bound methods are equal, not identical.
-            if flush is not None and flush != own_flush:
-                flush()
-            flush = own_flush
+            if flush is not None and reader is not None and (octets >= FLUSH_OCTETS or flush != found[1]):
+                _flush(reader, flush)
+                octets = 0
+            reader, flush = found
             if events & select.EPOLLOUT:
                 reader.on_writable()
             if events & ~select.EPOLLOUT:
                 octets += reader.on_readable(now)
-            if octets >= FLUSH_OCTETS:
-                octets = 0
-                flush()
-                flush = None
-        if flush is not None:
-            flush()
+        if flush is not None and reader is not None:
+            _flush(reader, flush)
 
     async def run(self) -> None:
         """Have trio's wait end when something can be read; the rest happens in `after_io_wait`."""
+        self._task = trio.lowlevel.current_task()
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll)
         finally:
             trio.lowlevel.remove_instrument(self)
             self._epoll.close()
+
+
+def _flush(reader: Reader, flush: Callable[[], None]) -> None:
+    try:
+        flush()
+    except Exception as fault:  # noqa: BLE001 - an instrument must not raise; it is raised where the reader is driven
+        reader.fail(fault)
 
 
 _poller: Final[trio.lowlevel.RunVar[Poller]] = trio.lowlevel.RunVar("van poller")
@@ -119,3 +219,29 @@ def the_poller() -> Poller | None:
         trio.lowlevel.add_instrument(poller)
         trio.lowlevel.spawn_system_task(poller.run, name="van poller")
         return poller
+
+
+def elsewhere() -> AbstractContextManager[None]:
+    """Around a wait that the poller does not see: see `Poller.elsewhere`. Does nothing where there is none."""
+    poller = the_poller()
+    return nullcontext() if poller is None else poller.elsewhere()
+
+
+@contextmanager
+def rung_by(*descriptors: int) -> Iterator[None]:
+    """While tasks wait for these descriptors, they have their turn as soon as one can be read: see `Poller.ring`.
+
+    Those of sockets that are closed (-1) are passed over.
+    """
+    poller = the_poller()
+    if poller is None:
+        yield
+        return
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            poller.ring(descriptor)
+    try:
+        yield
+    finally:
+        for descriptor in descriptors:
+            poller.ring_no_more(descriptor)
