@@ -204,6 +204,7 @@ async def test_what_a_turn_leaves_is_written_in_the_next() -> None:
             adaptor.data_to_send = lambda limit: next(taken, [])  # type: ignore[method-assign]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("van.transport.driver.FLUSH_LIMIT", 150)
+                patch.setattr("van.transport.driver.BATCH_SIZE", 100)
                 adaptor.on_wake()
                 assert len(peer.recv(1000)) == 200
                 with trio.fail_after(30):
