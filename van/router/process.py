@@ -49,14 +49,15 @@ def raise_file_limit() -> int:
 
 
 def settle() -> None:
-    """This process is a router and nothing else from here on.
-
-    Everything that exists now will stay: the garbage collector need not look at it again. And the poller may keep the
-    thread for moments, since there are no tasks but ours.
-    """
+    """This process is a router and nothing else from here on: the poller may keep the thread for moments."""
     poller = the_poller()
     if poller is not None:
         poller.stays = STAY_LIMIT
+    settle_memory()
+
+
+def settle_memory() -> None:
+    """Everything that exists now will stay: the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, MIDDLE_ROUNDS, FULL_ROUNDS)
