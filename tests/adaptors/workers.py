@@ -24,8 +24,9 @@ class WorkerNode(RouterNode):
         super().__init__(network, name)
         tokens = itertools.count(1)
         self.router = WorkerRouter(
-            name, tokens=lambda: f"{name}{index}{next(tokens):013d}", mode=mode, log=self.log, now=network.now
+            name, tokens=lambda: f"{name}{index}{next(tokens):013d}", log=self.log, now=network.now
         )
+        self.router.mode = mode
 
 
 class Whole:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log
+from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
 from van.amqp.events import Event, LinkAttached
 from van.amqp.link import Link, ReceiverLink
+from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.terminus import Source, Target
 from van.routing.adaptor import Adaptor
 from van.routing.router import Router
@@ -46,8 +47,13 @@ class ArrivingAdaptor(AmqpAdaptor):
         *,
         elsewhere: Callable[[str, bool], object | None],
         depart_to: Callable[[object, int, Record], None],
-        log: Log,
-        **options: Any,
+        number: int = 0,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        hostname: str | None = None,
+        log: Log = no_log,
+        on_lost: Callable[[], None] = nobody_counts,
+        now: float = 0.0,
     ) -> None:
         self._elsewhere = elsewhere
         self._depart_to = depart_to
@@ -58,7 +64,17 @@ class ArrivingAdaptor(AmqpAdaptor):
         self._sent = bytearray()
         self._log_here = log
         self._unsaid: list[tuple[str, str, dict[str, object]]] = []
-        super().__init__(router, settings, log=self._log_later, **options)
+        super().__init__(
+            router,
+            settings,
+            number=number,
+            accepting=accepting,
+            sasl=sasl,
+            hostname=hostname,
+            log=self._log_later,
+            on_lost=on_lost,
+            now=now,
+        )
 
     def _log_later(self, level: str, event: str, **fields: object) -> None:
         """The process where it stays writes to the log."""

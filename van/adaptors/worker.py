@@ -5,10 +5,11 @@ An edge connection whose ends have the same id, because they are the same router
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-from van.adaptors.amqp import ConnectionSettings
+from van.adaptors.amqp import ConnectionSettings, Log, no_log, nobody_counts
 from van.adaptors.edge import EdgeConnectorAdaptor, EdgeListenerAdaptor
+from van.amqp.sasl import SaslClient, SaslServer
 from van.routing.dialect.recognition import PeerOpen
 from van.routing.router import Router
 from van.routing.worker_link import WorkerPeer
@@ -17,9 +18,32 @@ from van.routing.worker_link import WorkerPeer
 class WorkerListenerAdaptor(EdgeListenerAdaptor):
     """Worker 0's end. Constructed as an `AmqpAdaptor`; name: what logs call the worker."""
 
-    def __init__(self, router: Router, settings: ConnectionSettings, *, name: str, **options: Any) -> None:
+    def __init__(
+        self,
+        router: Router,
+        settings: ConnectionSettings,
+        *,
+        name: str,
+        number: int = 0,
+        accepting: bool = True,
+        sasl: SaslServer | SaslClient | None = None,
+        hostname: str | None = None,
+        log: Log = no_log,
+        on_lost: Callable[[], None] = nobody_counts,
+        now: float = 0.0,
+    ) -> None:
         self.name = name
-        super().__init__(router, settings, **options)
+        super().__init__(
+            router,
+            settings,
+            number=number,
+            accepting=accepting,
+            sasl=sasl,
+            hostname=hostname,
+            log=log,
+            on_lost=on_lost,
+            now=now,
+        )
 
     def _refusal(self, peer: PeerOpen) -> str:
         return ""

@@ -8,6 +8,7 @@ that. The end of the stream means that the other process is gone.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import pickle
 import socket
@@ -22,13 +23,15 @@ import trio
 from van.transport.poller import rung_by
 
 if TYPE_CHECKING:
-    from van.adaptors.arriving import Record
     from van.management.elsewhere import Piece, Question
     from van.router.config import SiteConfig
 
 # The length of the message, and whether a descriptor goes with it.
 _HEADER: Final = struct.Struct(">IB")
 _READ_SIZE: Final = 65536
+# What the kernel says when too many descriptors are under way, or it has no memory for them, and how long to wait then.
+_FULL: Final = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
+_FULL_SECONDS: Final = 0.05
 # Descriptors that one read may bring; the kernel hands over those of one write at a time, and we write one at a time.
 _DESCRIPTORS: Final = 16
 
@@ -50,11 +53,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """To a worker, with a descriptor: here is a connection of this listener, and what was said on it, if anything."""
+    """To a worker, with a descriptor: here is a connection of this listener.
+
+    received and sent are what was said on it (`Record`); None where nothing was. Compiled classes are not pickled.
+    """
 
     number: int
     listener: str
-    record: Record | None
+    received: tuple[tuple[int, bytes], ...] | None
+    sent: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +151,27 @@ class Channel:
                 self._more = trio.Event()
                 while self._outgoing:
                     await self._write(*self._outgoing[0])
+                    if self._closed:
+                        return
                     _, descriptor = self._outgoing.popleft()
                     if descriptor >= 0:
                         os.close(descriptor)
 
     async def _write(self, octets: bytes, descriptor: int) -> None:
         rest = memoryview(octets)
-        if descriptor >= 0:
+        while descriptor >= 0 and len(rest) == len(octets):
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-            rest = rest[await self._socket.sendmsg([rest], rights) :]
+            try:
+                rest = rest[await self._socket.sendmsg([rest], rights) :]
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                await trio.sleep(_FULL_SECONDS)
         while rest:
             rest = rest[await self._socket.send(rest) :]
 
     async def receive(self) -> tuple[Message, int] | None:
-        """The next message and its descriptor (-1 for none); None at the end, however it came."""
+        """The next message and its descriptor: -1 for none, or one too many for this process. None at the end."""
         buffer = self._buffer
         while True:
             if len(buffer) >= _HEADER.size:
@@ -169,13 +183,16 @@ class Channel:
                     return message, self._descriptors.popleft() if with_descriptor else -1
             try:
                 with rung_by(self._socket.fileno()):
-                    data, ancillary, _, _ = await self._socket.recvmsg(
+                    data, ancillary, flags, _ = await self._socket.recvmsg(
                         _READ_SIZE, socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
                     )
             except (OSError, trio.ClosedResourceError):
                 return None
-            for _, _, octets in ancillary:
-                self._descriptors.extend(_descriptors(octets))
+            found = [descriptor for _, _, octets in ancillary for descriptor in _descriptors(octets)]
+            if not found and flags & socket.MSG_CTRUNC:
+                # This process has as many open as it may: the connection is lost.
+                found = [-1]
+            self._descriptors.extend(found)
             if not data:
                 return None
             buffer += data
@@ -184,8 +201,9 @@ class Channel:
         """Close this end, and what was not sent."""
         self._closed = True
         self._socket.close()
-        for descriptor in [descriptor for _, descriptor in self._outgoing if descriptor >= 0] + list(self._descriptors):
-            os.close(descriptor)
+        for descriptor in (*(descriptor for _, descriptor in self._outgoing), *self._descriptors):
+            if descriptor >= 0:
+                os.close(descriptor)
         self._outgoing.clear()
         self._descriptors.clear()
 

@@ -140,8 +140,9 @@ class Site:
             budget=ByteBudget(payload_limit(config.router.memory_share)),
             stream_stall_seconds=config.router.stream_stall_seconds,
             log=_log_to(get_logger("routing")),
-            **(_network(config.router) if worker is None else {"mode": config.router.mode}),
+            **(_network(config.router) if worker is None else {}),
         )
+        self.router.mode = config.router.mode
         # The management node is worker 0's.
         self.management = Management(self, _log_to(get_logger("management"))) if worker is None else None
         self.workers = _workers(self)

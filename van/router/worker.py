@@ -15,6 +15,7 @@ import trio
 
 from van import __version__
 from van.adaptors.amqp import no_log
+from van.adaptors.arriving import Record
 from van.adaptors.worker import WorkerConnectorAdaptor
 from van.amqp.errors import ErrorCondition
 from van.management.elsewhere import answer
@@ -141,9 +142,14 @@ class WorkerEnd:
         self._channel.send(Told(asked.number, None))
 
     def _take(self, site: Site, taken: Taken, descriptor: int) -> None:
-        listener = next(listener for listener in site.listeners if listener.name == taken.listener)
+        if descriptor < 0:
+            get_logger("transport").error("connection lost on its way", reason="too many open files")
+            self._channel.send(Over(taken.number))
+            return
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
-        listener.adopt(stream, taken.number, taken.record, lambda: self._channel.send(Over(taken.number)))
+        record = Record(taken.received, taken.sent) if taken.received is not None else None
+        listener = site.listener(taken.listener)
+        listener.adopt(stream, taken.number, record, lambda: self._channel.send(Over(taken.number)))
 
 
 def main(arguments: Sequence[str]) -> int:

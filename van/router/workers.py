@@ -397,14 +397,24 @@ class Workers:
     def depart(self, listener: str, number: int, goal: object, descriptor: int, record: Record) -> None:
         """Give a connection to a worker, with what was said on it."""
         assert isinstance(goal, Worker)
-        self._give(goal, self._site.listener(listener), number, os.dup(descriptor), record)
+        try:
+            given = os.dup(descriptor)
+        except OSError as error:
+            self._logger.error("connection lost on its way", reason=error.strerror, worker=goal.index)  # noqa: TRY400
+            self._site.listener(listener).over()
+            return
+        self._give(goal, self._site.listener(listener), number, given, record)
 
     def place(self, listener: str, stream: trio.SocketStream) -> bool:
         """Whether a connection has gone to a worker that was just accepted by a listener of this name."""
         home = self._idlest()
         if home is None:
             return False
-        descriptor = os.dup(stream.socket.fileno())
+        try:
+            descriptor = os.dup(stream.socket.fileno())
+        except OSError:
+            # As good as anywhere else.
+            return False
         self._give(home, self._site.listener(listener), self._site.new_number(), descriptor, None)
         return True
 
@@ -415,7 +425,8 @@ class Workers:
             listener.over()
             return
         worker.connections[number] = listener
-        worker.channel.send(Taken(number, listener.name, record), descriptor)
+        received, sent = (record.received, record.sent) if record is not None else (None, b"")
+        worker.channel.send(Taken(number, listener.name, received, sent), descriptor)
 
     def _over(self, worker: Worker, number: int) -> None:
         listener = worker.connections.pop(number, None)

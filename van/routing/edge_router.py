@@ -9,7 +9,7 @@ Other uplinks stand by.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Final
+from typing import Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
@@ -116,8 +116,6 @@ class EdgeRouter(Router):
     of them, in the order in which they opened.
     """
 
-    uplink_class: ClassVar[type[Uplink]] = Uplink
-
     def __init__(
         self,
         id: str,  # noqa: A002 - as in Router
@@ -169,12 +167,16 @@ class EdgeRouter(Router):
 
         streams: whether the peer takes streaming links.
         """
-        uplink = self.uplink_class(self, number, router_id, van=van, opener=opener, streams=streams)
+        uplink = self.new_uplink(number, router_id, van=van, opener=opener, streams=streams)
         self.uplinks.append(uplink)
         self.edge_peers[number] = uplink
         if self.active is None and not self.ending:
             self._activate(uplink)
         return uplink
+
+    def new_uplink(self, number: int, router_id: str, *, van: bool, opener: UplinkOpener, streams: bool) -> Uplink:
+        """The core's side of a connection to an interior router."""
+        return Uplink(self, number, router_id, van=van, opener=opener, streams=streams)
 
     def uplink_lost(self, uplink: Uplink) -> None:
         """A connection is over, or of no use: another takes its place. Called before its links are detached."""

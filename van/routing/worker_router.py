@@ -8,15 +8,12 @@ but one uplink, whose end is the worker's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
-
 from van.amqp.errors import AmqpLinkError, ErrorCondition
 from van.amqp.link import ReceiverLink, SenderLink
 from van.routing.address import Address, address_key
 from van.routing.dialect.annotations import Annotations, encode_annotations
 from van.routing.edge import EdgeIncomingLink, EdgeOutgoingLink
-from van.routing.edge_router import EdgeRouter, Uplink
+from van.routing.edge_router import EdgeRouter, Uplink, UplinkOpener
 from van.routing.router import OWN_NODES, Router
 from van.routing.worker_link import CAPACITY, WorkerIncomingLink, WorkerOutgoingLink
 
@@ -36,14 +33,13 @@ class WorkerUplink(Uplink):
 class WorkerRouter(EdgeRouter):
     """The core of a worker; constructed as a `Router` with the id of the whole.
 
-    mode: that of worker 0. Where it is `standalone` there is nothing elsewhere that could be named.
+    `mode` is to be set to that of worker 0: where that is `standalone` there is nothing elsewhere that could be named.
     """
 
-    uplink_class: ClassVar[type[Uplink]] = WorkerUplink
-
-    def __init__(self, id: str, *, tokens: Callable[[], str], mode: str = "standalone", **options: Any) -> None:  # noqa: A002 - as in Router
-        super().__init__(id, tokens=tokens, **options)
-        self.mode = mode
+    def new_uplink(
+        self, number: int, router_id: str, *, van: bool, opener: UplinkOpener, streams: bool
+    ) -> Uplink:
+        return WorkerUplink(self, number, router_id, van=van, opener=opener, streams=streams)
 
     def _activate(self, uplink: Uplink) -> None:
         self.active = uplink
