@@ -21,11 +21,15 @@ from tests.interop.harness import (
     find_rhea,
 )
 
+# All these scenes are to pass with any number of processes; those that are about several have their own router.
+WORKERS = int(os.environ.get("VAN_INTEROP_WORKERS", "1"))
+
 USERS = {"alice": "pencil", "bob": "chalk and cheese"}
 
 SITE = """
 [router]
 id = "interop"
+workers = {workers}
 users_file = "users.toml"
 
 [[listener]]
@@ -127,7 +131,7 @@ def router(site_folder: Path, certificates: Certificates) -> Iterator[Router]:
     users = "".join(f'"{user}" = "{password}"\n' for user, password in USERS.items())
     (site_folder / "users.toml").write_text(f"[users]\n{users}")
     site_file = site_folder / "site.toml"
-    site_file.write_text(SITE.format(open_port=_amqp_port_if_free()))
+    site_file.write_text(SITE.format(open_port=_amqp_port_if_free(), workers=WORKERS))
     running = Router(site_file)
     yield running
     running.stop()

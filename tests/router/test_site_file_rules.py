@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -366,3 +367,32 @@ def test_an_empty_file_is_a_router_that_nobody_can_reach(site: SiteFile) -> None
 def test_file_names_start_at_the_site_files_folder(certificates: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path("/"))
     assert certificates.load(PROFILE).ssl_profiles["site"].ca_cert_file == certificates.folder / "ca.pem"
+
+
+# --- processes
+
+
+def test_each_process_needs_memory(site: SiteFile) -> None:
+    text = "[router]\nmemory_limit = '8 MiB'\nworkers = {}\n" + listener("max_frame_size = 65537")
+    assert site.load(text.format(8)).router.memory_share == 1 << 20
+    assert site.errors(text.format(16)) == [
+        "site.toml:3:11: router.workers: too many for a memory_limit of 8388608: each gets less than 1 MiB",
+        "site.toml:6:18: listener[0].max_frame_size: 65537 is too large for a memory_limit of 8388608 in 16 processes; "
+        "allowed: at most 65536",
+    ]
+
+
+def test_an_edge_router_is_one_process(site: SiteFile) -> None:
+    text = '[router]\nid = "e"\nmode = "edge"\nworkers = {}\n' + connector('role = "edge"')
+    assert site.errors(text.format(1)) == []
+    assert site.errors(text.format(2)) == [
+        "site.toml:4:11: router.workers: an edge router is one process in this version; allowed: 1"
+    ]
+
+
+def test_a_system_that_hands_on_no_connections_has_one_process(site: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SCM_RIGHTS")
+    assert site.errors("[router]\nworkers = 2\n" + listener()) == [
+        "site.toml:2:11: router.workers: this system cannot hand connections from process to process; allowed: 1"
+    ]
+    assert site.errors("[router]\nworkers = 1\n" + listener()) == []
