@@ -38,6 +38,17 @@ def test_balanced_prefers_the_fewest_outstanding() -> None:
     assert len(quick.deliveries) == 49
 
 
+def test_balanced_shares_out_the_turns_of_one_that_is_busy() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    network.client().receiver("q", credit=100, auto=False)
+    idle = [network.client().receiver("q", credit=100) for _ in range(3)]
+    for _ in range(31):
+        sender.send(b"x")
+        network.run()
+    assert counts(idle) == [10, 10, 10]
+
+
 def test_balanced_counts_what_waits_for_credit() -> None:
     network = Network()
     sender = network.client().sender("q")

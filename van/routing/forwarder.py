@@ -34,25 +34,27 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
     if count == 0:
         no_destination(address, delivery)
         return
-    start = address.cursor % count
-    best = links[start]
     # `load()` of each, written out: this is done for every message.
+    start = address.cursor % count
+    address.cursor = start + 1
+    best = links[start]
     best_value = best.outstanding
     if best_value:
         if best.streaming or best_value >= best.capacity:
             best_value += LAST_CHOICE
-        for offset in range(1, count):
-            link = links[(start + offset) % count]
+        for link in links:
             value = link.outstanding
-            if value and (link.streaming or value >= link.capacity):
-                value += LAST_CHOICE
             if value < best_value:
+                if link.streaming or value >= link.capacity:
+                    value += LAST_CHOICE
+                    if value >= best_value:
+                        continue
                 best = link
                 best_value = value
                 if value == 0:
-                    start += offset
+                    # Whoever follows has the next turn: one that is always busy does not give its turns to one other.
+                    address.cursor = links.index(link) + 1
                     break
-    address.cursor = start + 1
     best.enqueue(delivery)
 
 
