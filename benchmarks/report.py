@@ -17,6 +17,7 @@ PICTURES = {
     "speed": ("messages and octets a second", ("messages/s", "MB/s")),
     "latency": ("median time under way", ("p50 µs",)),
 }
+PALETTE = (*COLOURS, "#a8a29e")
 BAR, GAP, LEFT, WIDTH, TOP = 13, 12, 290, 760, 46
 # A bar longer than this is cut and says so by its label.
 LONGEST = 2.5
@@ -80,13 +81,13 @@ def picture(title: str, contestants: Sequence[str], bars: list[tuple[str, list[t
     parts = [f'<text x="8" y="18" class="title">{escape(title)}</text>']
     for number, who in enumerate(contestants):
         at = 8 + number * 140
-        parts.append(f'<rect x="{at}" y="26" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
+        parts.append(f'<rect x="{at}" y="26" width="10" height="10" fill="{PALETTE[number % len(PALETTE)]}"/>')
         parts.append(f'<text x="{at + 15}" y="35">{escape(who)}</text>')
     y = TOP + GAP
     for label, group in bars:
         parts.append(f'<text x="{LEFT - 8}" y="{y + BAR * len(group) / 2 + 4:.0f}" class="left">{escape(label)}</text>')
         for who, share, value in group:
-            colour = COLOURS[contestants.index(who) % len(COLOURS)]
+            colour = PALETTE[contestants.index(who) % len(PALETTE)]
             width = min(share, LONGEST) * unit
             parts.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR - 2}" fill="{colour}"/>')
             parts.append(f'<text x="{LEFT + width + 5:.1f}" y="{y + BAR - 3}">{show(value)}</text>')

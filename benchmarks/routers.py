@@ -60,6 +60,7 @@ class Network:
         self.far_port = 0
         self.transport = "tcp"
         self.bare = False
+        self.start_seconds = 0.0
 
     def run(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> Path:
         """Start a process; returns its log."""
@@ -128,7 +129,9 @@ class Contestant:
         network = Network()
         network.transport = layout.transport
         try:
+            begin = time.perf_counter()
             self._start(network, layout)
+            network.start_seconds = time.perf_counter() - begin
             if layout.routers > 1:
                 network.wait_reachable()
         except BaseException:

@@ -27,6 +27,7 @@ CONNECTIONS = "connections/s"
 IDLE = "idle MB"
 EACH = "KB each"
 KEPT = "KB kept"
+START = "start s"
 LINKS = "links/s"
 BUSIEST = "busiest %"
 # From this size on octets count, not messages.
@@ -55,6 +56,10 @@ class Running(Protocol):
     @property
     def bare(self) -> bool:
         """Whether it knows no AMQP."""
+
+    @property
+    def start_seconds(self) -> float:
+        """How long it took until clients could connect."""
 
     def connections(self) -> list[int]:
         """How many connections of clients each process has."""
@@ -197,6 +202,7 @@ def idle(links: int = 1) -> Measure:
         return {
             CONNECTIONS if links == 1 else LINKS: speed * links,
             CPU: (after - before) * 1e6 / count if before is not None and after is not None else None,
+            START: network.start_seconds,
             IDLE: empty * 1024 / 1e6 if empty is not None else None,
             EACH: (full - empty) * 1024 / 1e3 / count if full is not None and empty is not None else None,
             KEPT: (kept - empty) * 1024 / 1e3 / count if kept is not None and empty is not None else None,

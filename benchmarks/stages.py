@@ -210,6 +210,7 @@ class LoopProcess:
         self.far_port = self.port
         self.transport = "tcp"
         self.bare = False
+        self.start_seconds = 0.0
 
     def cpu_seconds(self) -> float | None:
         """User and system time until now."""
