@@ -36,19 +36,21 @@ def figures_table(titles: dict[str, str], results: Results, contestants: Sequenc
     return "\n".join(lines)
 
 
-def ratios_table(titles: dict[str, str], results: Results, first: str, others: Sequence[str]) -> str:
-    """What one contestant's figures are as multiples of the others'."""
-    lines = ["| work | figures | " + " | ".join(f"{first} / {name}" for name in others) + " |"]
-    lines.append("|---|---|" + "--:|" * len(others))
+def ratios_table(titles: dict[str, str], results: Results, pairs: Sequence[tuple[str, str]]) -> str:
+    """What one contestant's figures are as multiples of another's, a column for each pair."""
+    lines = ["| work | figures | " + " | ".join(f"{mine} / {other}" for mine, other in pairs) + " |"]
+    lines.append("|---|---|" + "--:|" * len(pairs))
     for row, by_name in results.items():
-        mine = by_name.get(first)
-        if not mine or not any(by_name.get(other) for other in others):
-            continue
+        names = list(dict.fromkeys(name for figures in by_name.values() for name in figures))
         cells = []
-        for other in others:
-            theirs = by_name.get(other) or {}
-            cells.append(" · ".join(ratio(value, theirs.get(name)) for name, value in mine.items()) if theirs else "")
-        lines.append(f"| {titles[row]} | {' · '.join(mine)} | " + " | ".join(cells) + " |")
+        for mine, other in pairs:
+            ours, theirs = by_name.get(mine), by_name.get(other)
+            if ours and theirs:
+                cells.append(" · ".join(ratio(ours.get(name), theirs.get(name)) for name in names))
+            else:
+                cells.append("")
+        if any(cells):
+            lines.append(f"| {titles[row]} | {' · '.join(names)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

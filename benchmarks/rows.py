@@ -35,7 +35,7 @@ LARGE = 8000
 # A router that was idle for so long has done what attaching the receivers left to do, in seconds.
 QUIET = 0.1
 # Memory is looked at so long after the last connection has gone, in seconds.
-SETTLING = 1.0
+SETTLING = 3.0
 
 
 class Running(Protocol):

@@ -139,9 +139,11 @@ def main() -> None:
         print(json.dumps(results))
         return
     print(figures_table(titles, results, names) + "\n")
-    for number, name in enumerate(names):
-        if name.startswith("van") and names[number + 1 :]:
-            print(ratios_table(titles, results, name, names[number + 1 :]) + "\n")
+    ours = [name for name in names if name.startswith("van")]
+    others = [name for name in names if name not in ours]
+    pairs = [(mine, other) for mine in ours for other in others] + [(mine, ours[0]) for mine in ours[1:]]
+    if pairs:
+        print(ratios_table(titles, results, pairs) + "\n")
     print(surroundings(routers, used))
 
 
