@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
@@ -360,6 +361,9 @@ async def test_status_shows_all_processes_as_one(start: Start) -> None:
             reply = await asks.request(request, timeout=10)
             assert reply.application_properties is not None
             assert reply.application_properties["statusCode"] in (400, 404)
+        command = [sys.executable, "-m", "van.cli", "status", "connections", "--url", scene.router.url()]
+        shown = await trio.run_process(command, capture_stdout=True)
+        assert all(name in shown.stdout.decode() for name in names)
 
 
 @patient
