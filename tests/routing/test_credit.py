@@ -287,3 +287,69 @@ def test_no_more_while_a_receiver_is_slow_and_less_when_it_becomes_so() -> None:
         settle_all_later(3.0)
     assert incoming.capacity == 8
     assert sender.credit + len(receiver.deliveries) - settled <= 8
+
+
+class TestStreams:
+    """Who sends large messages gets credit by their size, and by their number again when they are small."""
+
+    def test_a_sender_of_streams_has_credit_for_some_octets_of_them(self) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=1000)
+        for _ in range(300):
+            sender.send(bytes(1024 * 1024))
+            network.run()
+            receiver.deliveries.clear()
+        assert 10 <= sender.credit <= 16
+        network.assert_quiet()
+
+    def test_never_less_than_some_messages(self) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=1000)
+        for _ in range(300):
+            sender.send(bytes(3 * 1024 * 1024))
+            network.run()
+            receiver.deliveries.clear()
+        assert 5 <= sender.credit <= 8
+        network.assert_quiet()
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_small_messages_bring_it_back(self, settled: bool) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        receiver = network.client().receiver("q", credit=1000)
+        for _ in range(250):
+            sender.send(bytes(1024 * 1024), settled=settled)
+            network.run()
+            receiver.deliveries.clear()
+        few = sender.credit
+        for _ in range(30):
+            sender.send(b"x", settled=settled)
+            network.run()
+        assert few < 60
+        assert sender.credit > 180
+        network.assert_quiet()
+
+    def test_one_among_many_small_ones_changes_nothing(self) -> None:
+        network = Network()
+        sender = network.client().sender("q")
+        network.client().receiver("q", credit=1000)
+        for _ in range(10):
+            for _ in range(100):
+                sender.send(b"x")
+            sender.send(bytes(1024 * 1024))
+            network.run()
+        assert sender.credit > 180
+        network.assert_quiet()
+
+    def test_a_link_of_little_credit_keeps_it(self) -> None:
+        network = Network()
+        sender = network.client(settings=ConnectionSettings(idle_timeout=0.0, link_capacity=3)).sender("q")
+        receiver = network.client().receiver("q", credit=1000)
+        for _ in range(20):
+            sender.send(bytes(1024 * 1024))
+            network.run()
+            receiver.deliveries.clear()
+        assert sender.credit == 3
+        network.assert_quiet()

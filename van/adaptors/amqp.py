@@ -50,7 +50,7 @@ NORMAL: Final = "normal"
 DEFAULT_MAX_LINKS: Final = 1000
 # A Transfer may be as large as the limits of the site say: for us 0 means without limit.
 NO_MAX_MESSAGE_SIZE: Final = 0
-# From this size of a frame on reads are large: 32 of them are 256 KiB.
+# From this size of a frame on reads are large: 64 of them are 512 KiB.
 LARGE_FRAME: Final = 8192
 
 Log = Callable[..., None]

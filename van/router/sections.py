@@ -203,7 +203,7 @@ class ConnectionConfig:
     )
     link_capacity: int = key(
         values.integer(1, 100_000),
-        "Credit of a sending client: messages that it may have unsettled.",
+        "Credit of a sending client: messages that it may have unsettled; of those beyond 256 KiB some 16 MiB.",
         0,
         shown=f"`{LINK_CAPACITY}`, up to `{SWIFT_LINK_CAPACITY}` while they are settled swiftly",
     )

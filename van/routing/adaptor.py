@@ -16,7 +16,7 @@ from van.amqp.native import mypyc_attr
 # One read, and one batch: about 500 small messages, one to two milliseconds of work.
 READ_SIZE: Final = 65536
 # A read where large frames come: it holds few of them, so the batch is as short, and there are fewer reads.
-LARGE_READ_SIZE: Final = 262144
+LARGE_READ_SIZE: Final = 524288
 # A read where links are attached and detached, which costs ten times as much as a message: some 50 of them, two
 # milliseconds.
 SMALL_READ_SIZE: Final = 4096

@@ -30,6 +30,11 @@ SWIFT_SECONDS: Final = 0.05
 # One that has its credit back after this long goes back to what it began with: what waits here for a slow receiver
 # helps nobody.
 SLOW_SECONDS: Final = 2.0
+# A sender of streams has credit for so many octets of them: 250 messages of a mebibyte would only wait here, and memory
+# that is used for the first time costs more than what is still in the processor's cache (1150 us a mebibyte for 1250).
+STREAM_CREDIT: Final = 16 * 1024 * 1024
+# ...and for so many messages at least: one under way, others on their way here, and outcomes on their way back.
+LEAST_STREAM_CREDIT: Final = 8
 # What a header says beyond this counts as this.
 HIGHEST_PRIORITY: Final = 9
 
@@ -39,7 +44,8 @@ class IncomingLink(DeliverySink):
 
     `address` is where they go (for an anonymous terminus a pseudo-address that looks at each). `capacity` is the credit
     of an idle link: credit out + deliveries not settled + `owed`; it grows from `base` up to `limit` while all goes
-    swiftly (without growth they are equal). `blocked` means that credit is withheld because
+    swiftly (without growth they are equal), and is less while most of what comes is streams: `streamed` counts those
+    since credit last went back. `blocked` means that credit is withheld because
     nobody receives. `presettled` counts deliveries that came settled, `rejected`, `released` and `modified` outcomes:
     what is accepted is the rest, and costs nothing. `between_routers`: whether the peer is a router.
     """
@@ -67,6 +73,7 @@ class IncomingLink(DeliverySink):
         "rejected",
         "released",
         "router",
+        "streamed",
         "turn_began",
         "turned",
     )
@@ -92,6 +99,7 @@ class IncomingLink(DeliverySink):
         self.modified = 0
         self.blocked = True
         self.grown_at = 0.0
+        self.streamed = 0
         self.gone = False
 
     # -- from the link -------------------------------------------------------------------------------------------
@@ -132,6 +140,7 @@ class IncomingLink(DeliverySink):
     def stream(self, delivery: Delivery) -> None:
         """Hand on a delivery whose end has not arrived."""
         self.grown_at = self.router.now
+        self.streamed += 1
         address = self.address
         address.forward(address, delivery)
         if delivery.target is not None:
@@ -222,7 +231,9 @@ class IncomingLink(DeliverySink):
         owed = self.owed
         self.owed = 0
         capacity = self.capacity
-        if self.limit > self.base:
+        if self.streamed or capacity < self.base:
+            owed += self._weigh(owed)
+        elif self.limit > self.base:
             if self.link.link_credit < self.least:
                 self.least = self.link.link_credit
             self.turned += owed
@@ -230,6 +241,24 @@ class IncomingLink(DeliverySink):
                 owed += self._turn_over()
         if owed:
             self.link.grant(owed)
+
+    def _weigh(self, owed: int) -> int:
+        """Streams have come, or had: returns how much more than is owed the sender may have, or less.
+
+        What is out already stays: so it takes a few portions until a sender of streams has no more credit than it uses.
+        """
+        capacity = self.capacity
+        if 2 * self.streamed >= owed:
+            enough = max(LEAST_STREAM_CREDIT, STREAM_CREDIT // max(1, self.link.current_size))
+            change = -min(owed, max(0, capacity - enough))
+        else:
+            change = max(0, self.base - capacity)
+        self.streamed = 0
+        self.capacity = self.least = capacity + change
+        self.turned = 0
+        self.turn_began = self.router.now
+        self.grant_at = max(1, self.capacity // 4)
+        return change
 
     def _turn_over(self) -> int:
         """All credit has gone back since the last turn: returns how much more the sender may have, or less."""

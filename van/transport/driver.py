@@ -2,7 +2,8 @@
 
 Every batch that was read goes to the adaptor, and then all touched adaptors are flushed. Sockets, also under TLS and
 WebSocket, are read by the process's `Poller`; other streams have a reader task. A flush writes at once through the
-socket's descriptor; only what the socket does not take, and streams that are none, are left to the writer task.
+socket's descriptor; what the socket does not take is written when the poller says that it takes more. Streams that are
+none, peers that are stuck and the end are left to the writer task.
 Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 """
 
@@ -25,7 +26,7 @@ from van.transport.tls import why_broken
 WRITE_SIZE: Final = 65536
 # What one scattered write takes where payloads are large (64 KiB messages: 97 us of CPU each, 121 when written 64 KiB
 # at a time). This much may wait here, outside the byte budget, when a socket takes nothing.
-BATCH_SIZE: Final = 262144
+BATCH_SIZE: Final = 524288
 # A flush that has written this much leaves the rest for later, so that other connections have their turn. It is more
 # than one batch brings in: else every large read would end with something left to write.
 FLUSH_LIMIT: Final = 1048576
