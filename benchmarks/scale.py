@@ -141,11 +141,17 @@ def unsettled(count: int) -> Figures:
         at_sender = dial(sender, port)
         empty = memory(router)
         sent = 0
+        counter, window = Counter(receiver.links[0], 100), Counter(outgoing[0], 100)
         for link in outgoing:
-            number = min(link.link_credit, count // links)
-            at_sender.sendall(Batches(link, message(100)).make(sent, number))
-            sent += number
-        counter = Counter(receiver.links[0], 100)
+            batches = Batches(link, message(100))
+            last = sent + min(link.link_credit, count // links)
+            while sent < last:
+                number = min(last - sent, window.room(sent, sent)[1])
+                if number > 0:
+                    at_sender.sendall(batches.make(sent, number))
+                    sent += number
+                else:
+                    window.feed(at_sender.recv(65536))
         while counter.transfers < sent:
             counter.feed(at_receiver.recv(1 << 20))
         full = memory(router)
