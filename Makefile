@@ -13,7 +13,7 @@ WORKERS ?= 2
 # Where `make test-compiled` installs the compiled wheel: beside the sources, which tests must not see.
 COMPILED := build/compiled
 
-.PHONY: help run test test-compiled wheel-compiled lint types tests simulation simulate slow fuzz bench bench-profile bench-instructions clean
+.PHONY: help run test test-compiled wheel-compiled lint types tests simulation simulate slow fuzz bench bench-scale bench-profile bench-instructions clean
 
 help:
 	@echo 'make run                run a router; SITE=site.toml for a configuration of your own'
@@ -24,6 +24,7 @@ help:
 	@echo 'make slow               the tests that take more than ten seconds each'
 	@echo 'make fuzz SECONDS=60    every fuzz target for that long'
 	@echo 'make bench              the benchmarks; BENCH_ARGS=--quick, BENCH_ARGS="unsettled 64k --runs 5", …'
+	@echo 'make bench-scale        what 10 000 connections, 100 000 addresses and a storm of connections cost one router'
 	@echo 'make bench-profile      where the microseconds of a message go'
 	@echo 'make bench-instructions how many instructions a message takes, by valgrind'
 
@@ -82,6 +83,9 @@ fuzz: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-scale: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/scale.py $(BENCH_ARGS)
 
 bench-profile: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/stages.py $(BENCH_ARGS)

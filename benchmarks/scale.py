@@ -52,14 +52,20 @@ cert_file = '{certificate}'
 LINKS = 1000
 # Until the figures of a process stand still, in seconds.
 QUIET = 1.0
-# A router gives memory back a second or two after the last connection has ended.
-GONE_SECONDS = 8.0
-STORM_SECONDS = 6.0
+# A router gives memory back when no connection has ended for twenty seconds.
+GONE_SECONDS = 30.0
 STORM_PROCESSES = 2
 MESSAGES_PER_SECOND = 1000.0
 BEAT_SECONDS = 4.0
 EMPTY_FRAME = b"\x00\x00\x00\x08\x02\x00\x00\x00"
 MANY_ADDRESSES = Path(__file__).resolve().parent / "many_addresses.py"
+
+
+class Patience:
+    """How long rows wait and storms last, in seconds."""
+
+    gone = GONE_SECONDS
+    storm = 6.0
 
 
 # ------------------------------------------------------------------------------------------------------- the router
@@ -102,7 +108,7 @@ def held(count: int, *, connections: bool, links: int = 1, transport: str = "tcp
         number = count if connections else max(1, count // links)
         with Generator().idle(port, number, links=links, transport=transport) as speed:
             after, full = spent(router), memory(router)
-        time.sleep(GONE_SECONDS)
+        time.sleep(Patience.gone)
         left = memory(router)
     each = number if connections else number * links
     return {
@@ -124,7 +130,7 @@ def known(count: int) -> Figures:
             while full != last:
                 time.sleep(QUIET)
                 full, last = resident_kib(far) or 0, full
-        time.sleep(GONE_SECONDS)
+        time.sleep(Patience.gone)
         left = resident_kib(far) or 0
     return {"KB each": (full - empty) * 1.024 / count, "left KB each": (left - empty) * 1.024 / count}
 
@@ -157,7 +163,7 @@ def unsettled(count: int) -> Figures:
         full = memory(router)
         for connected in (at_receiver, at_sender):
             connected.close()
-        time.sleep(GONE_SECONDS)
+        time.sleep(Patience.gone)
         left = memory(router)
     return {"KB each": (full - empty) / 1e3 / sent, "left KB each": (left - empty) / 1e3 / sent}
 
@@ -202,7 +208,7 @@ def storm(rate: float, *, transport: str = "tcp", key: str = "EC") -> Figures:
             time.sleep(QUIET)
             before, begin = spent(router), time.perf_counter()
             words = [sys.executable, __file__, "--as", "storm", "--port", str(port), "--transport", transport]
-            words += ["--rate", str(rate / STORM_PROCESSES)]
+            words += ["--rate", str(rate / STORM_PROCESSES), "--seconds", str(Patience.storm)]
             clients = [
                 subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
                 for _ in range(STORM_PROCESSES)
@@ -231,13 +237,13 @@ def storm(rate: float, *, transport: str = "tcp", key: str = "EC") -> Figures:
 # -------------------------------------------------------------------------------------------------- client processes
 
 
-def weather(port: int, rate: float, transport: str) -> dict[str, float]:
+def weather(port: int, rate: float, transport: str, seconds: float) -> dict[str, float]:
     """Connect at a rate, one connection after another, attach a link each and stay until the end."""
-    allow_descriptors(int(rate * STORM_SECONDS))
+    allow_descriptors(int(rate * seconds))
     opened: list[Stream] = []
     slowest = 0.0
     begin = due = beat = time.perf_counter()
-    while (now := time.perf_counter()) - begin < STORM_SECONDS:
+    while (now := time.perf_counter()) - begin < seconds:
         if now < due:
             time.sleep(due - now)
         due += 1 / rate
@@ -298,6 +304,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(ROWS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number")
+    parser.add_argument("--gone", type=float, default=GONE_SECONDS, help="seconds until what is left is looked at")
+    parser.add_argument("--seconds", type=float, default=Patience.storm, help="how long a storm lasts")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
     parser.add_argument("--as", dest="role", choices=("report", "storm"), default="report", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
@@ -305,8 +313,9 @@ def main() -> None:
     parser.add_argument("--transport", default="tcp", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role == "storm":
-        print(json.dumps(weather(arguments.port, arguments.rate, arguments.transport)))
+        print(json.dumps(weather(arguments.port, arguments.rate, arguments.transport, arguments.seconds)))
         return
+    Patience.gone, Patience.storm = arguments.gone, arguments.seconds
     if unknown := set(arguments.rows) - ROWS.keys():
         parser.error(f"no such row: {', '.join(sorted(unknown))}; rows are {', '.join(ROWS)}")
     results = run(arguments.rows or list(ROWS), arguments.scale)

@@ -89,6 +89,9 @@ STOPPED_SECONDS: Final = 0.5
 TURNS_AFTER_STOP: Final = 16
 # After a connection has ended, and at most so often, it is looked whether what they leave behind is worth a collection.
 TIDY_INTERVAL: Final = 1.0
+# When none has ended for so long, memory is given back. trio keeps up to a thousand deadlines of tasks that have gone
+# until they pass, each in the middle of what else could be given back; idle time-outs are 16 s by default.
+QUIET_SECONDS: Final = 20.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
 # ten or more; receivers that need longer get their deliveries again from whoever sent them.
 SETTLE_SECONDS: Final = 5.0
@@ -392,7 +395,11 @@ class Site:
             await self._ended.wait()
             self._ended = trio.Event()
             await trio.sleep(TIDY_INTERVAL)
-            self._collections.tidy(len(self.adaptors), quiet=not self._ended.is_set())
+            self._collections.tidy(len(self.adaptors), quiet=False)
+            with trio.move_on_after(QUIET_SECONDS) as waiting:
+                await self._ended.wait()
+            if waiting.cancelled_caught:
+                self._collections.tidy(len(self.adaptors), quiet=True)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
