@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ name = "site"
 cert_file = "server.pem"
 private_key_file = "server-key.pem"
 """
+VISITORS = 6
 SCHEMES = ("amqp", "amqps", "ws", "wss")
 
 
@@ -39,7 +41,7 @@ def census() -> Counter[str]:
     return Counter(f"{kind.__module__}.{kind.__name__}" for kind in kinds if kind.__module__.startswith("van."))
 
 
-async def visit(scene: Running, scheme: str, address: str, authority: Path) -> None:
+async def visit(scene: Running, scheme: str, address: str, authority: Path, *, stay: bool) -> None:
     """A connection with a link each way, and a message that goes round."""
     async with (
         connect(scene.url(scheme, scheme), ca_cert_file=authority) as connection,
@@ -49,15 +51,17 @@ async def visit(scene: Running, scheme: str, address: str, authority: Path) -> N
     ):
         nursery.start_soon(sender.send, b"hello")
         (await receiver.receive()).accept()
+        if stay:
+            await trio.sleep_forever()
 
 
 async def rush(scene: Running, scheme: str, authority: Path, name: str, *, cut: bool) -> None:
-    """Ten at a time, each at an address of its own; `cut`: they go in the middle of whatever they do."""
+    """Some at a time, each at an address of its own; `cut`: they go in the middle of whatever they do."""
     async with trio.open_nursery() as nursery:
-        for number in range(10):
-            nursery.start_soon(visit, scene, scheme, f"{name}/{number}", authority)
+        for number in range(VISITORS):
+            nursery.start_soon(partial(visit, scene, scheme, f"{name}/{number}", authority, stay=cut))
         if cut:
-            await until(lambda: len(scene.site.adaptors) == 10)
+            await until(lambda: len(scene.site.adaptors) == VISITORS)
             nursery.cancel_scope.cancel()
     await until(lambda: not scene.site.adaptors)
     await until(lambda: not any(listener.connections for listener in scene.site.listeners))
@@ -79,4 +83,5 @@ async def test_nothing_is_left_of_connections_that_have_gone(
         await rush(scene, scheme, profile.ca_cert_file, "first", cut=cut)
         before = census()
         await rush(scene, scheme, profile.ca_cert_file, "second", cut=cut)
-        assert census() - before == Counter()
+        # What each of them leaves is as many; the interpreter may still hold on to the last of something.
+        assert {kind: more for kind, more in (census() - before).items() if more >= VISITORS} == {}
