@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import rows as table
@@ -111,23 +112,33 @@ def surroundings(routers: list[Contestant], generators: set[str]) -> str:
     linux = sys.platform.startswith("linux")
     missing = "" if linux else "; CPU and memory leave child processes out: Linux alone tells"
     lines = [f"- {router.name}: {router.version()}" for router in routers]
-    lines.append(f"- {platform.platform()}, {os.cpu_count()} CPUs{missing}; load by {' and '.join(sorted(generators))}")
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPUs{missing}"
+    lines.append(f"- {machine}; load by {' and '.join(sorted(generators))}")
     return "\n".join(lines)
+
+
+def measure(names: Sequence[str], routers: list[Contestant], arguments: argparse.Namespace) -> tuple[Results, set[str]]:
+    """All rows, and who made the load. An interrupt ends it: what has been measured until then counts."""
+    results: Results = {}
+    own = Generator()
+    external = ExternalGenerator(arguments.amqpload) if arguments.amqpload else own
+    used: set[str] = set()
+    try:
+        for row in [table.BY_NAME[name] for name in names] or table.ROWS:
+            generator = external if external.takes(row.layout.transport, own=row.own) else own
+            results |= compete(row, routers, generator, arguments)
+            used.add(generator.name)
+            print(f"{row.name}: done", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return results, used
 
 
 def main() -> None:
     """Print all figures."""
     arguments = parse()
     routers = contestants(arguments)
-    results: Results = {}
-    own = Generator()
-    external = ExternalGenerator(arguments.amqpload) if arguments.amqpload else own
-    used: set[str] = set()
-    for row in [table.BY_NAME[name] for name in arguments.rows] or table.ROWS:
-        generator = external if external.takes(row.layout.transport, own=row.own) else own
-        used.add(generator.name)
-        results |= compete(row, routers, generator, arguments)
-        print(f"{row.name}: done", file=sys.stderr)
+    results, used = measure(arguments.rows, routers, arguments)
     titles = {row.name: row.title for row in table.ROWS}
     names = [router.name for router in routers if any(router.name in row for row in results.values())]
     if arguments.pictures:
