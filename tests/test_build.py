@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import subprocess
@@ -58,3 +59,39 @@ def test_the_compiled_build_is_not_in_the_tree() -> None:
 def test_processes_that_tests_start_run_the_same_build() -> None:
     command = [sys.executable, "-m", "van.router", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.endswith(f"{TESTED})\n")
+
+
+# --- what mypyc compiles to something else than the interpreter does, and says nothing (decision 9)
+
+
+def functions(module: str) -> list[ast.FunctionDef]:
+    """The functions and methods of a module, from its source."""
+    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+
+
+@pytest.mark.parametrize("module", compilable())
+def test_a_name_holds_one_kind_of_error_in_a_function(module: str) -> None:
+    """The compiled function has the type of the first `except` for it, and refuses an error of another."""
+    wrong = []
+    for function in functions(module):
+        handlers = [node for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.type]
+        kinds: dict[str, set[str]] = {}
+        for handler in handlers:
+            if handler.name and handler.type:
+                kinds.setdefault(handler.name, set()).add(ast.unparse(handler.type))
+        wrong += [f"{function.name}: {name}" for name, found in kinds.items() if len(found) > 1]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", compilable())
+def test_no_call_of_super_passes_arguments_that_it_does_not_name(module: str) -> None:
+    """The compiled call takes what stands behind `*` or `**` for one argument."""
+    wrong = []
+    for function in functions(module):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("super()."):
+                starred = any(isinstance(argument, ast.Starred) for argument in node.args)
+                if starred or any(keyword.arg is None for keyword in node.keywords):
+                    wrong.append(f"{function.name}, line {node.lineno}")
+    assert wrong == []

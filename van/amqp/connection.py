@@ -347,8 +347,8 @@ class Connection:
         del pieces[0]
         try:
             session.on_transfer(head, body, size, pieces)
-        except AmqpSessionError as error:
-            self._fail_session(channel, error)
+        except AmqpSessionError as fault:
+            self._fail_session(channel, fault)
         except AmqpError as error:
             self._fail(error)
         return True
