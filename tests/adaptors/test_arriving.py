@@ -17,6 +17,7 @@ from van.amqp.framing import AMQP_HEADER, encode_frame
 from van.amqp.performatives import Attach
 from van.amqp.sasl import AnonymousClient, PlainClient, SaslClient, SaslServer, ServerMechanism, anonymous, plain
 from van.amqp.terminus import Source, Target
+from van.routing.budget import ByteBudget
 from van.routing.router import Router
 
 
@@ -69,10 +70,10 @@ class Peer:
 class Process:
     """One process: a router, and what its log says."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int = 256 << 20) -> None:
         self.logged: list[str] = []
         tokens = iter(range(1000))
-        self.router = Router("R", tokens=lambda: str(next(tokens)))
+        self.router = Router("R", tokens=lambda: str(next(tokens)), budget=ByteBudget(memory))
         self.lost = 0
 
     def log(self, level: str, event: str, **fields: object) -> None:
@@ -81,9 +82,11 @@ class Process:
     def gone(self) -> None:
         self.lost += 1
 
-    def adaptor(self, mechanism: str, kind: Callable[..., AmqpAdaptor] = AmqpAdaptor, **options: Any) -> AmqpAdaptor:
+    def adaptor(
+        self, mechanism: str, kind: Callable[..., AmqpAdaptor] = AmqpAdaptor, frame_size: int = 0, **options: Any
+    ) -> AmqpAdaptor:
         _, server = sasl(mechanism)
-        settings = ConnectionSettings(sasl_required=server is not None)
+        settings = ConnectionSettings(sasl_required=server is not None, max_frame_size=frame_size)
         return kind(self.router, settings, number=7, sasl=server, log=self.log, on_lost=self.gone, **options)
 
 
@@ -127,7 +130,7 @@ class Scene:
         self.adaptor.connection_lost(0.0)
         ((goal, descriptor, record),) = self.departed
         assert (goal, descriptor) == ("there", 5)
-        again = self.there.adaptor(self.mechanism)
+        again = self.there.adaptor(self.mechanism, frame_size=record.frame_size)
         assert replay(again, record, 0.0)
         return again
 
@@ -202,6 +205,42 @@ def test_in_whatever_pieces(sizes: list[int], first: str) -> None:
         direct.receive_data(said, 0.0)
         flush(direct, other)
     assert sorted(peer.heard) == sorted(other.heard)
+
+
+@pytest.mark.parametrize("memory", [4 << 20, 64 << 20, 1 << 30])
+def test_what_depends_on_memory_is_said_as_it_was(memory: int) -> None:
+    scene = Scene()
+    scene.there = Process(memory)
+    peer = Peer()
+    sessions = [peer.session, peer.connection.session()]
+    sessions[1].begin()
+    scene.talk(peer, whole)
+    here = scene.adaptor.connection
+    told = [session.window for session in here.begun_sessions()]
+    assert len(told) == 2
+    link = peer.sender("orders")
+    scene.talk(peer, whole)
+    again = scene.depart()
+    assert again.connection.max_frame_size == here.max_frame_size
+    flush(again, peer)
+    assert [session.remote_incoming_window for session in sessions] == told
+    assert link.remote is not None
+    assert scene.there.router.budget.spoken_for() <= memory
+
+
+def test_one_that_ends_a_session_first_stays() -> None:
+    scene = Scene()
+    peer = Peer()
+    scene.talk(peer, whole)
+    peer.session.end()
+    scene.talk(peer, whole)
+    assert scene.asked == [("", True)]
+    peer.session = peer.connection.session()
+    peer.session.begin()
+    peer.sender("orders")
+    scene.talk(peer, whole)
+    assert scene.asked == [("", True)]
+    assert "Morders" in scene.here.router.addresses
 
 
 def test_one_that_belongs_here_stays_and_is_logged_then() -> None:
@@ -281,6 +320,6 @@ def test_one_that_would_have_said_something_else_does_not_go_on(change: bytes) -
     scene.adaptor.depart(5)
     ((_, _, record),) = scene.departed
     again = scene.there.adaptor("ANONYMOUS")
-    assert not replay(again, Record(record.received, change), 0.0)
+    assert not replay(again, Record(record.received, change, record.frame_size, record.windows), 0.0)
     silent = scene.there.adaptor("ANONYMOUS")
     assert not replay(silent, Record(((1000, b""),), b"x" * 1000), 0.0)

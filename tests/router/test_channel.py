@@ -38,13 +38,13 @@ async def test_messages_come_in_order_with_their_descriptors() -> None:
             reading, writing = os.pipe()
             ends.append(writing)
             one.send(Over(number))
-            one.send(Taken(number, "here", ((0, bytes(number * 1000)),), b"sent"), reading)
+            one.send(Taken(number, "here", (((0, bytes(number * 1000)),), b"sent", 0, ())), reading)
         for number in range(50):
             assert await other.receive() == (Over(number), -1)
             received = await other.receive()
             assert received is not None
             message, descriptor = received
-            assert message == Taken(number, "here", ((0, bytes(number * 1000)),), b"sent")
+            assert message == Taken(number, "here", (((0, bytes(number * 1000)),), b"sent", 0, ()))
             assert not os.get_inheritable(descriptor)
             os.write(ends[number], b"through")
             assert os.read(descriptor, 10) == b"through"
@@ -68,7 +68,7 @@ async def test_the_end_is_the_others_end() -> None:
         one.close()
         assert await other.receive() is None
         # Nobody takes it: it is closed.
-        one.send(Taken(1, "here", None, b""), reading)
+        one.send(Taken(1, "here", None), reading)
         with pytest.raises(BrokenPipeError):
             os.write(writing, b"nobody")
         os.close(writing)
@@ -77,7 +77,7 @@ async def test_the_end_is_the_others_end() -> None:
 async def test_what_was_not_sent_is_closed_with_the_channel() -> None:
     one, other = map(Channel, socket.socketpair())
     reading, writing = os.pipe()
-    one.send(Taken(1, "here", None, b""), reading)
+    one.send(Taken(1, "here", None), reading)
     one.close()
     other.close()
     with pytest.raises(BrokenPipeError):
@@ -94,15 +94,15 @@ async def test_a_process_without_room_for_a_descriptor_loses_that_one_only() -> 
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
-            one.send(Taken(1, "here", None, b""), reading)
-            assert await other.receive() == (Taken(1, "here", None, b""), -1)
+            one.send(Taken(1, "here", None), reading)
+            assert await other.receive() == (Taken(1, "here", None), -1)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        one.send(Taken(2, "here", None, b""), again)
+        one.send(Taken(2, "here", None), again)
         received = await other.receive()
         assert received is not None
         message, descriptor = received
-        assert message == Taken(2, "here", None, b"")
+        assert message == Taken(2, "here", None)
         assert descriptor >= 0
         os.close(descriptor)
         os.close(writing)

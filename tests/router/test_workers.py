@@ -191,6 +191,36 @@ async def test_ends_that_share_an_address_meet_and_connections_are_split_evenly(
 
 
 @patient
+async def test_many_that_come_at_once_are_all_served(start: Start) -> None:
+    # So little memory that frames and windows are smaller for those that come later, and not alike in all processes.
+    scene = start(workers=3, router='memory_limit = "24 MiB"\n')
+    done = trio.Event()
+    served = 0
+
+    async def serve(number: int) -> None:
+        nonlocal served
+        async with (
+            connect(scene.router.url(), container_id=f"c{number}") as connection,
+            connection.receiver(f"queue/{number}", credit=1) as receiver,
+            connection.sender(f"queue/{number}") as sender,
+        ):
+            tracker = sender.send_nowait("one")
+            (await receiver.receive()).accept()
+            assert (await tracker.wait()).accepted
+            served += 1
+            await done.wait()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(90):
+            nursery.start_soon(serve, number)
+        await until(lambda: served == 90)
+        done.set()
+    assert not [line for line in scene.router.log() if line["event"] in ("connection refused", "connection failed")]
+    homes = list(scene.homes().values())
+    assert min(homes.count(worker) for worker in range(3)) >= 25
+
+
+@patient
 async def test_clients_of_one_address_are_spread_when_they_are_many(start: Start) -> None:
     scene = start()
     async with AsyncExitStack() as stack:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
-from van.amqp.events import Event, LinkAttached
+from van.amqp.events import Event, LinkAttached, SessionEnded
 from van.amqp.link import Link, ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Source, Target
-from van.routing.adaptor import Adaptor
 from van.routing.router import Router
 
 # Who says more than this before its first link stays where it is. Opening takes some hundred octets.
@@ -26,10 +26,16 @@ _AT_ONCE: Final = 262144
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was said on a connection so far: each batch of octets received, with the number of octets sent before it."""
+    """What was said on a connection so far: each batch of octets received, with the number of octets sent before it.
+
+    frame_size is the max-frame-size that we announced, windows are those of the sessions that we began: both depend on
+    what a process has to do, and are said again as they were.
+    """
 
     received: tuple[tuple[int, bytes], ...]
     sent: bytes
+    frame_size: int = 0
+    windows: tuple[int, ...] = ()
 
 
 class ArrivingAdaptor(AmqpAdaptor):
@@ -128,7 +134,10 @@ class ArrivingAdaptor(AmqpAdaptor):
         super().close(condition, description)
 
     def depart(self, descriptor: int) -> None:
-        self._depart_to(self._goal, descriptor, Record(tuple(self._received), bytes(self._sent)))
+        connection = self.connection
+        windows = tuple([session.window for session in connection.begun_sessions()])
+        record = Record(tuple(self._received), bytes(self._sent), connection.max_frame_size, windows)
+        self._depart_to(self._goal, descriptor, record)
 
     def connection_lost(self, now: float) -> None:
         if self.departed:
@@ -146,7 +155,10 @@ class ArrivingAdaptor(AmqpAdaptor):
     def _handle(self, events: list[Event]) -> None:
         if self._arriving:
             links = [event.link for event in events if isinstance(event, LinkAttached)]
-            if links:
+            if any(isinstance(event, SessionEnded) for event in events):
+                # Windows are known of sessions that there are.
+                self._stay_for_good()
+            elif links:
                 self._goal = self._elsewhere(next(filter(None, map(_named, links)), ""), False)
                 if self._goal is not None:
                     # From here on nothing is done, said, or written down.
@@ -165,8 +177,42 @@ def _named(link: Link) -> str:
     return terminus.address or ""
 
 
-def replay(adaptor: Adaptor, record: Record, now: float) -> bool:
-    """Have an adaptor hear what another has heard. Returns whether it says the same so far; else it is of no use."""
+class _SameWindows(WindowPolicy):
+    """Begins sessions with the windows that were told, for nobody has credit yet: then it is looked at again."""
+
+    __slots__ = ("_inner", "_told")
+
+    def __init__(self, inner: WindowPolicy, told: tuple[int, ...]) -> None:
+        super().__init__(inner.max_frames)
+        self._inner = inner
+        self._told = list(told)
+
+    def begin(self, session: Session) -> int:
+        window = self._inner.begin(session)
+        return self._told.pop(0) if self._told and window > 0 else window
+
+    def activate(self, session: Session) -> int:
+        return self._inner.activate(session)
+
+    def renew(self, session: Session) -> int:
+        return self._inner.renew(session)
+
+
+def replay(adaptor: AmqpAdaptor, record: Record, now: float) -> bool:
+    """Have an adaptor hear what another has heard. Returns whether it says the same so far; else it is of no use.
+
+    It was made with the `frame_size` of the record.
+    """
+    connection = adaptor.connection
+    policy = connection.window_policy
+    connection.window_policy = _SameWindows(policy, record.windows)
+    try:
+        return _repeat(adaptor, record, now)
+    finally:
+        connection.window_policy = policy
+
+
+def _repeat(adaptor: AmqpAdaptor, record: Record, now: float) -> bool:
     sent = bytearray()
     for before, data in record.received:
         while len(sent) < before:

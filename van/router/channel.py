@@ -55,13 +55,12 @@ class Ready:
 class Taken:
     """To a worker, with a descriptor: here is a connection of this listener.
 
-    received and sent are what was said on it (`Record`); None where nothing was. Compiled classes are not pickled.
+    said holds the fields of a `Record`; None where nothing was said. Compiled classes are not pickled.
     """
 
     number: int
     listener: str
-    received: tuple[tuple[int, bytes], ...] | None
-    sent: bytes
+    said: tuple[tuple[tuple[int, bytes], ...], bytes, int, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True, slots=True)

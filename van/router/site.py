@@ -227,6 +227,8 @@ class Site:
     def _accepted(self, entry: ListenerConfig, info: ConnectionInfo) -> Adaptor:
         settings = _settings(entry)
         settings.sasl_required = entry.authenticate_peer or "ANONYMOUS" not in entry.sasl_mechanisms
+        if info.frame_size:
+            settings.max_frame_size = info.frame_size
         if entry.failover_urls:
             settings.failover = [
                 {"network-host": str(url.host), "port": str(url.port), "scheme": url.scheme}
@@ -257,7 +259,7 @@ class Site:
         def on_lost() -> None:
             self.adaptors.pop(number, None)
             if self.workers is not None:
-                self.workers.here.discard(number)
+                self.workers.lost(number)
             self._collections.connection_ended()
             self._ended.set()
 

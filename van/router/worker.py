@@ -147,7 +147,7 @@ class WorkerEnd:
             self._channel.send(Over(taken.number))
             return
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
-        record = Record(taken.received, taken.sent) if taken.received is not None else None
+        record = Record(*taken.said) if taken.said is not None else None
         listener = site.listener(taken.listener)
         listener.adopt(stream, taken.number, record, lambda: self._channel.send(Over(taken.number)))
 

@@ -108,7 +108,8 @@ class Worker:
     """One worker: `index` counts from 1, `number` is that of its uplink in the core of worker 0.
 
     `ready` says that it takes connections, `settled` that nothing is under way in it while the site drains.
-    `connections` are those that it has, by number, with the listeners that they came to.
+    `connections` are those that it has, by number, with the listeners that they came to; `coming` the numbers of those
+    that are to go there and have not left yet.
     """
 
     def __init__(self, router_id: str, index: int) -> None:
@@ -122,6 +123,7 @@ class Worker:
         self.channel: Channel | None = None
         self.adaptor: WorkerListenerAdaptor | None = None
         self.connections: dict[int, Listener] = {}
+        self.coming: set[int] = set()
         self._questions = 0
         self._answers: dict[int, trio.MemorySendChannel[Piece]] = {}
 
@@ -353,7 +355,7 @@ class Workers:
 
     def _load(self, worker: Worker | None) -> int:
         if worker is not None:
-            return len(worker.connections)
+            return len(worker.connections) + len(worker.coming)
         site = self._site
         pairs = zip(site.listeners, site.config.listeners, strict=True)
         # Of these some are still in the handshake.
@@ -390,9 +392,14 @@ class Workers:
     def elsewhere(self, number: int, text: str, stays: bool) -> Worker | None:
         """Where a connection should be whose first link is for the address `text`; None: here, where it `stays`."""
         home = None if stays else self._home(text)
-        if home is None:
-            self.here.add(number)
+        (self.here if home is None else home.coming).add(number)
         return home
+
+    def lost(self, number: int) -> None:
+        """A connection has ended in this process, or left it."""
+        self.here.discard(number)
+        for worker in self.all:
+            worker.coming.discard(number)
 
     def depart(self, listener: str, number: int, goal: object, descriptor: int, record: Record) -> None:
         """Give a connection to a worker, with what was said on it."""
@@ -425,8 +432,10 @@ class Workers:
             listener.over()
             return
         worker.connections[number] = listener
-        received, sent = (record.received, record.sent) if record is not None else (None, b"")
-        worker.channel.send(Taken(number, listener.name, received, sent), descriptor)
+        said = None
+        if record is not None:
+            said = (record.received, record.sent, record.frame_size, record.windows)
+        worker.channel.send(Taken(number, listener.name, said), descriptor)
 
     def _over(self, worker: Worker, number: int) -> None:
         listener = worker.connections.pop(number, None)

@@ -15,10 +15,11 @@ class ConnectionInfo:
     one that was dialled. The `tls_…` fields are empty without TLS, `tls_identity` and `tls_subject` also when the peer
     showed no certificate: what stands there was verified in the handshake. `tls_peer_not_after` is in seconds since
     1970 (infinity without a certificate), `tls_bits` the strength of the cipher. `number` is what the connection is
-    called where it was accepted, 0 for no matter.
+    called where it was accepted, and `frame_size` the max-frame-size that its peer was told there; 0 for no matter.
     """
 
     __slots__ = (
+        "frame_size",
         "local",
         "number",
         "outgoing",
@@ -42,6 +43,7 @@ class ConnectionInfo:
         self.url = url
         self.outgoing = outgoing
         self.number = 0
+        self.frame_size = 0
         self.tls_version = ""
         self.tls_cipher = ""
         self.tls_bits = 0

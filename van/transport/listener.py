@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from van.adaptors.amqp import AmqpAdaptor
 from van.adaptors.arriving import replay
 from van.routing.adaptor import Adaptor
 from van.transport.driver import run_adaptor
@@ -348,7 +349,9 @@ class Listener:
         self, connection: _Connection, tcp: trio.SocketStream, info: ConnectionInfo, record: Record
     ) -> None:
         """Go on where somebody else has stopped."""
+        info.frame_size = record.frame_size
         adaptor = connection.adaptor = self._make_adaptor(info)
+        assert isinstance(adaptor, AmqpAdaptor)
         if replay(adaptor, record, trio.current_time()):
             await run_adaptor(tcp, adaptor, self._wake_touched)
             return
