@@ -1,7 +1,7 @@
-"""Who makes the load: `load.py`, or an `amqpload` that the user has, as processes beside the router.
+"""Who makes the load: `load.py`, or a generator in C that the user has, as processes beside the router.
 
-Both play the same roles and tell the same figures, so a row of the table does not know which it is. `amqpload` is a
-program in C on Qpid Proton with the options used below; it knows neither TLS nor WebSocket.
+Both play the same roles and tell the same figures, so a row of the table does not know which it is. The other generator
+is a program with the options used below that prints a line of JSON at its end; it knows neither TLS nor WebSocket.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Generator:
 
 
 class _ExternalClient(Client):
-    """An `amqpload`: its figures under our names."""
+    """The other generator: its figures under our names."""
 
     def result(self) -> dict[str, Any]:
         figures = super().result()
@@ -164,9 +164,9 @@ class _ExternalClient(Client):
 
 
 class ExternalGenerator(Generator):
-    """The same roles by `amqpload`."""
+    """The same roles by another program."""
 
-    name = "amqpload"
+    name = "a generator in C"
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -55,10 +55,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--skrouterd", default=environment("VAN_SKROUTERD"), metavar="PATH", help="$VAN_SKROUTERD")
     parser.add_argument("--qdrouterd", default=environment("VAN_QDROUTERD"), metavar="PATH", help="$VAN_QDROUTERD")
     parser.add_argument(
-        "--amqpload",
-        default=environment("VAN_AMQPLOAD"),
+        "--generator",
+        default=environment("VAN_GENERATOR"),
         metavar="PATH",
-        help="make the load with this program, where it can, instead of benchmarks/load.py ($VAN_AMQPLOAD)",
+        help="make the load with this program, where it can, instead of benchmarks/load.py ($VAN_GENERATOR)",
     )
     arguments = parser.parse_args()
     if unknown := [row for row in arguments.rows if row not in table.BY_NAME]:
@@ -121,7 +121,7 @@ def measure(names: Sequence[str], routers: list[Contestant], arguments: argparse
     """All rows, and who made the load. An interrupt ends it: what has been measured until then counts."""
     results: Results = {}
     own = Generator()
-    external = ExternalGenerator(arguments.amqpload) if arguments.amqpload else own
+    external = ExternalGenerator(arguments.generator) if arguments.generator else own
     used: set[str] = set()
     try:
         for row in [table.BY_NAME[name] for name in names] or table.ROWS:

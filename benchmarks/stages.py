@@ -400,7 +400,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="medians of so many")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
     parser.add_argument("--compiled", metavar="PYTHON", default="", help="the compiled van of this interpreter")
-    parser.add_argument("--amqpload", default=os.environ.get("VAN_AMQPLOAD"), metavar="PATH", help="$VAN_AMQPLOAD")
+    parser.add_argument("--generator", default=os.environ.get("VAN_GENERATOR"), metavar="PATH", help="$VAN_GENERATOR")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--replay", nargs=5, type=int, help=argparse.SUPPRESS)
@@ -420,7 +420,7 @@ def main() -> None:
         }
         print(json.dumps(least))
         return
-    generator = ExternalGenerator(arguments.amqpload) if arguments.amqpload else Generator()
+    generator = ExternalGenerator(arguments.generator) if arguments.generator else Generator()
     python = arguments.compiled or sys.executable
     van = Van("van compiled", python, tree=None) if arguments.compiled else Van()
     results: dict[str, Figures] = {}
