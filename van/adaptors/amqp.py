@@ -21,6 +21,7 @@ from van.amqp.events import (
     SessionBegun,
     SessionEnded,
 )
+from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
 from van.amqp.link import Link, ReceiverLink, SenderLink
 from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
@@ -149,7 +150,10 @@ class AmqpAdaptor(Adaptor):
         self._lost = False
         self._by_peer = True
         self._orderly = False
-        frame_size = settings.max_frame_size or router.budget.frame_size()
+        frame_size = settings.max_frame_size
+        if not frame_size:
+            # skrouterd 3.5.1 may stop in the middle of large messages when its neighbour takes large frames.
+            frame_size = router.budget.frame_size() if self.role == NORMAL else DEFAULT_MAX_FRAME_SIZE
         self.connection = Connection(
             router.id,
             accepting=accepting,

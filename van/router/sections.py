@@ -40,6 +40,7 @@ ROUTER_ROLES = ("inter-router", "edge")
 MIN_MAX_FRAME_SIZE = 512
 # Announced where the memory is there for windows of it: see `van.routing.budget`.
 LARGE_FRAME_SIZE = 66_560
+ROUTER_FRAME_SIZE = 16_384
 # A frame is held whole before it is handled, so that its size is memory that one peer can ask for.
 LARGEST_MAX_FRAME_SIZE = 16 * MIB
 # A day: longer than any time-out that somebody still waits for.
@@ -186,7 +187,8 @@ class ConnectionConfig:
         values.integer(MIN_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE),
         "Largest frame that is taken, in octets.",
         0,
-        shown=f"`{LARGE_FRAME_SIZE}`, less where memory is short for the connections that there are",
+        shown=f"`{LARGE_FRAME_SIZE}`, less where memory is short for the connections that there are; between routers "
+        f"`{ROUTER_FRAME_SIZE}`",
     )
     max_sessions: int = key(values.integer(1, 32_768), "Sessions of one connection.", 32_768)
     max_session_frames: int = key(
