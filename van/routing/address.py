@@ -150,6 +150,11 @@ class PatternTable:
         return found
 
 
+# Most addresses that a router of a large network knows have no links here: these share one list, which stays empty.
+_NO_INCOMING: Final[list[IncomingLink]] = []
+_NO_OUTGOING: Final[list[OutgoingLink]] = []
+
+
 class Address:
     """One address: who sends to it, who receives from it, and the function that forwards its deliveries.
 
@@ -190,8 +195,9 @@ class Address:
         self.distribution = distribution
         self.forward = forward
         self.priority = priority
-        self.incoming: list[IncomingLink] = []
-        self.outgoing: list[OutgoingLink] = []
+        # Changed by the methods below alone.
+        self.incoming: list[IncomingLink] = _NO_INCOMING
+        self.outgoing: list[OutgoingLink] = _NO_OUTGOING
         self.remote: RemoteDestinations | None = None
         self.advertised = False
         self.edges: EdgeAddress | None = None
@@ -204,8 +210,21 @@ class Address:
         """Whether a delivery to it would find somebody."""
         return len(self.outgoing) > 0 or (self.remote is not None and len(self.remote.routers) > 0)
 
+    def add_incoming(self, link: IncomingLink) -> None:
+        """Somebody sends to here."""
+        if self.incoming is _NO_INCOMING:
+            self.incoming = []
+        self.incoming.append(link)
+
+    def remove_incoming(self, link: IncomingLink) -> None:
+        """A sender is gone."""
+        if link in self.incoming:
+            self.incoming.remove(link)
+
     def add_outgoing(self, link: OutgoingLink) -> None:
         """Somebody receives from here: senders that waited for the first get credit."""
+        if self.outgoing is _NO_OUTGOING:
+            self.outgoing = []
         self.outgoing.append(link)
         self.found()
 

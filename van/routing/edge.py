@@ -546,7 +546,7 @@ def attach_incoming(
     incoming = peer.incoming(link, address, capacity, text)
     link.sink = incoming
     if text:
-        address.incoming.append(incoming)
+        address.add_incoming(incoming)
         if peer.worker or (address.key[0] == "M" and not address.key.startswith("M$")):
             edge_address(router, address).tracked.append(incoming)
     return incoming

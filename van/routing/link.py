@@ -325,9 +325,7 @@ class IncomingLink(DeliverySink):
         link.link_credit = 0
         if self.owed < self.capacity:
             self.router.budget.orphaned(self)
-        address = self.address
-        if self in address.incoming:
-            address.incoming.remove(self)
+        self.address.remove_incoming(self)
 
     def settle_alone(self, delivery: Delivery) -> None:
         """Nobody will settle second any more: receivers that wait for it get their settlement from here."""

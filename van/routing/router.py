@@ -229,7 +229,7 @@ class Router(LinkStateOwner):
         kind = ResendingLink if resends else IncomingLink
         incoming = kind(self, link, self.usable(text), capacity, False)
         incoming.limit = max(capacity, limit)
-        incoming.address.incoming.append(incoming)
+        incoming.address.add_incoming(incoming)
         link.sink = incoming
         return incoming
 
