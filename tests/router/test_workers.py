@@ -16,9 +16,14 @@ import trio
 from tests.interop.harness import Router, free_port
 from tests.router.running import PATIENCE, until
 from tests.router.site_file import SiteFile
+from van.amqp import connection as amqp
 from van.amqp.message import AmqpValue, Message, Properties
+from van.amqp.performatives import Attach
+from van.amqp.sasl import AnonymousClient, SaslClient
+from van.amqp.terminus import Source, Target
 from van.amqp.types import Int
 from van.client import Connection, LinkRefusedError, OutcomeState, Requester, UnreachableError, body_of, connect
+from van.transport.url import parse_url
 
 SITE = """
 [router]
@@ -218,6 +223,30 @@ async def test_many_that_come_at_once_are_all_served(start: Start) -> None:
     assert not [line for line in scene.router.log() if line["event"] in ("connection refused", "connection failed")]
     homes = list(scene.homes().values())
     assert min(homes.count(worker) for worker in range(3)) >= 25
+
+
+@patient
+async def test_a_client_that_says_all_at_once_and_then_waits_has_its_links(start: Start) -> None:
+    """Nothing that it says later makes the process where it goes speak to the others."""
+    scene = start()
+    async with scene.client("theirs", 0) as theirs, theirs.receiver("orders", credit=10):
+        engine = amqp.Connection("eager", accepting=False, sasl=SaslClient([AnonymousClient()]))
+        engine.open()
+        session = engine.session()
+        session.begin()
+        receiver = session.receiver("own")
+        receiver.attach(Attach(name="", handle=0, role=True, source=Source(address="own"), target=Target()))
+        sender = session.sender("orders")
+        sender.attach(Attach(name="", handle=0, role=False, source=Source(), target=Target(address="orders")))
+        url = parse_url(scene.router.url())
+        async with await trio.open_tcp_stream(url.host, url.port) as stream:
+            # Less than a heartbeat between the processes, which would bring it all about.
+            with trio.fail_after(6):
+                while sender.link_credit == 0:
+                    if octets := b"".join(engine.data_to_send()):
+                        await stream.send_all(octets)
+                    engine.receive_data(bytes(await stream.receive_some()), 0.0)
+            assert await scene.home("eager") == 1
 
 
 @patient

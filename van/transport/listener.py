@@ -353,6 +353,8 @@ class Listener:
         adaptor = connection.adaptor = self._make_adaptor(info)
         assert isinstance(adaptor, AmqpAdaptor)
         if replay(adaptor, record, trio.current_time()):
+            # What it said may concern others: an address that somebody sends to is asked for in another process.
+            self._wake_touched()
             await run_adaptor(tcp, adaptor, self._wake_touched)
             return
         adaptor.cut = True
