@@ -152,7 +152,7 @@ class AmqpAdaptor(Adaptor):
         self._orderly = False
         frame_size = settings.max_frame_size
         if not frame_size:
-            # skrouterd 3.5.1 may stop in the middle of large messages when its neighbour takes large frames.
+            # Large messages from skrouterd 3.5.1 stopped in some runs with larger ones (decision 11).
             frame_size = router.budget.frame_size() if self.role == NORMAL else DEFAULT_MAX_FRAME_SIZE
         self.connection = Connection(
             router.id,
