@@ -38,8 +38,8 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
     """Hand the delivery to the receiver with the fewest deliveries outstanding; those with none take turns."""
     links = address.outgoing
     count = len(links)
-    if count == 1 and delivery.annotations is None and address.remote is None:
-        # It was sent here, so it does not go back.
+    # What was sent here does not go back.
+    if count == 1 and address.remote is None and (delivery.annotations is None or not links[0].echoes(delivery)):
         links[0].enqueue(delivery)
         return
     start = address.cursor
