@@ -27,8 +27,8 @@ FULL_ROUNDS: Final = 4000
 ENDED_CONNECTIONS: Final = 10_000
 OPEN_SHARE: Final = 4
 # What the freed objects of connections and links occupied is given back to the system when there were so many, and no
-# more end: a collection empties the interpreter's free lists, which pin arenas of a MiB each. Of 10 000 connections' 16 KB
-# each some 6 KB stay: arenas in which a few objects live on.
+# more end: a collection empties the interpreter's free lists, which pin arenas of a MiB each. Of the 16 KB of each of
+# 10 000 connections 3 to 6 KB stay: arenas in which a few objects live on.
 ENDED_ENOUGH: Final = 100
 
 

@@ -89,8 +89,8 @@ STOPPED_SECONDS: Final = 0.5
 TURNS_AFTER_STOP: Final = 16
 # After a connection has ended, and at most so often, it is looked whether what they leave behind is worth a collection.
 TIDY_INTERVAL: Final = 1.0
-# When none has ended for so long, memory is given back. It is more than the default idle time-out, 16 s: trio keeps up to
-# a thousand deadlines of tasks that have gone until they pass.
+# When none has ended for so long, memory is given back. It is more than the default idle time-out, 16 s: trio keeps up
+# to a thousand deadlines of tasks that have gone until they pass.
 QUIET_SECONDS: Final = 20.0
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
 # ten or more; receivers that need longer get their deliveries again from whoever sent them.
