@@ -21,7 +21,8 @@ from measure import allow_descriptors, percentile
 from streams import TRANSPORTS, Stream, connect
 from wire import CREDIT, WINDOW, Batches, Counter, Peer, hang_up, message, shake_hands
 
-from van.amqp.link import Link, SenderLink
+from van.amqp.link import Link
+from van.amqp.sender_link import SenderLink
 from van.routing.router import DEFAULT_LINK_CAPACITY
 
 # One write of a sender.

@@ -38,7 +38,7 @@ from wire import Batches, Counter, message
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.delivery import Delivery, DeliverySink, Holder
 from van.amqp.delivery_state import ACCEPTED
-from van.amqp.link import ReceiverLink
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslServer, anonymous
 from van.router.process import settle_memory
 from van.routing.address import AddressConfig, Distribution

@@ -23,10 +23,12 @@ from van.amqp.hot import (
     encode_flow,
     encode_transfer,
 )
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.message import Data, Header, Message, Properties
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import AnonymousClient, SaslClient
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Source, Target
 

@@ -22,9 +22,10 @@ from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.framing import AMQP_HEADER, encode_frame
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Begin, Flow, Open
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import AnonymousServer, PlainServer, SaslServer
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.routing.budget import ByteBudget
 from van.routing.router import Router
@@ -32,7 +33,8 @@ from van.routing.router import Router
 DECODER = {
     "van.amqp.connection": r"^Connection\.(receive_data|_receive|_complete|_keep|_discard|_fail|_refuse|_frame_error)",
     "van.amqp.session": r"^Session\.on_|^_range_of|^_flow_fields",
-    "van.amqp.link": r"Link\.(on_flow|on_attach|first_frame|later_frame)",
+    "van.amqp.receiver_link": r"Link\.(on_flow|on_attach|first_frame|later_frame)",
+    "van.amqp.sender_link": r"Link\.(on_flow|on_attach)",
 }
 
 PLANTED = (

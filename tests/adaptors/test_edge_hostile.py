@@ -16,9 +16,11 @@ from van.amqp.connection import Connection
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import AmqpLinkError
 from van.amqp.events import ConnectionClosed, LinkAttached, LinkDetached, SessionBegun
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.amqp.types import Symbol
 from van.routing import edge as edge_module

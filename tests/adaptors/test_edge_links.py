@@ -8,9 +8,11 @@ from tests.adaptors.edges import EdgeNode, Site, edge, interiors, listen, uplink
 from tests.adaptors.routers import Line, RouterNode, Routers
 from van.amqp.connection import Connection
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.routing import neighbor as neighbor_module
 from van.routing.neighbor import MAX_IDLE_STREAMS

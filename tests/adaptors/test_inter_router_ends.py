@@ -11,9 +11,11 @@ from tests.amqp.peer import condition, decode_frames
 from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import AmqpLinkError, ErrorCondition
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.performatives import Close
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import AnonymousClient, SaslClient
+from van.amqp.sender_link import SenderLink
 from van.routing.neighbor import ControlReceiver, ControlSender
 
 

@@ -23,9 +23,10 @@ from tests.amqp.peer import begin, condition, decode_frames, flow
 from van.adaptors.amqp import AmqpAdaptor
 from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.delivery_state import ACCEPTED, RELEASED
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach, Begin, Detach, Flow, Open, Transfer
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import AnonymousClient, SaslClient, SaslServer, anonymous
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.link_state.messages import ControlMessage
 from van.routing.neighbor import ControlReceiver, ControlSender

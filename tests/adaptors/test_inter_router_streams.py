@@ -20,9 +20,9 @@ from van.adaptors import streams as streaming
 from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.inter_router import InterRouterAdaptor
 from van.amqp.framing import AMQP_HEADER, encode_frame
-from van.amqp.link import SenderLink
 from van.amqp.performatives import Attach, Begin, Detach
 from van.amqp.sasl import SaslServer, anonymous
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.amqp.types import Int
 from van.routing.router_link import RouterIncomingLink, RouterOutgoingLink

@@ -24,8 +24,10 @@ from van.amqp.events import (
     SessionBegun,
     SessionEnded,
 )
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 

@@ -22,8 +22,9 @@ from van.amqp.delivery_state import ACCEPTED, Error
 from van.amqp.errors import AmqpError, AmqpLinkError, ErrorCondition
 from van.amqp.events import LinkAttached, LinkDetached
 from van.amqp.framing import AMQP_HEADER
-from van.amqp.link import NoSink, NoSource
 from van.amqp.performatives import Attach, Detach, Disposition, End, Flow
+from van.amqp.receiver_link import NoSink
+from van.amqp.sender_link import NoSource
 
 
 @pytest.mark.parametrize("closed", [True, False])

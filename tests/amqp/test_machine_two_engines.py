@@ -18,7 +18,8 @@ from tests.amqp.pair import Endpoint, Feed, Sink
 from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected
 from van.amqp.errors import AmqpError, ErrorCondition
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session, WindowPolicy
 
 EXAMPLES = int(os.environ.get("VAN_MACHINE_EXAMPLES", "60"))

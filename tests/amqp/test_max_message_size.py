@@ -9,8 +9,8 @@ from tests.amqp.peer import Peer, condition, continued, flow, receiver_from, sen
 from van.amqp.delivery_state import Rejected
 from van.amqp.errors import ErrorCondition
 from van.amqp.events import LinkAttached, LinkDetached
-from van.amqp.link import ReceiverLink
 from van.amqp.performatives import Attach, Detach
+from van.amqp.receiver_link import ReceiverLink
 
 
 def limited(size: int, *, octets: bool) -> tuple[Peer, Sink]:

@@ -22,8 +22,8 @@ from tests.amqp.peer import (
 from van.amqp.delivery_state import ACCEPTED, Received
 from van.amqp.errors import ErrorCondition
 from van.amqp.framing import encode_frame
-from van.amqp.link import TRANSFER_OVERHEAD
 from van.amqp.performatives import Detach, Disposition, End
+from van.amqp.sender_link import TRANSFER_OVERHEAD
 
 
 def receiver(octets: bool, **settings: Any) -> Peer:

@@ -27,8 +27,9 @@ from tests.chaos.endpoint import Log
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 
 CREDIT = 250

@@ -15,9 +15,11 @@ from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import AmqpError
 from van.amqp.events import ConnectionClosed, ConnectionOpened, Event, LinkAttached, LinkDetached, SessionBegun
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslServer, anonymous
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source
 from van.routing.adaptor import Adaptor
 from van.transport.driver import run_adaptor

@@ -9,7 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 from tests.client.peers import Peer, Scene, staged
 from tests.client.sites import RunningSite, until
 from van.amqp.delivery import Delivery
-from van.amqp.link import Link, ReceiverLink
+from van.amqp.link import Link
+from van.amqp.receiver_link import ReceiverLink
 from van.client import OutcomeState, connect
 
 

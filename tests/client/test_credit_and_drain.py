@@ -11,7 +11,9 @@ from tests.client.sites import RunningSite, until
 from van.amqp.delivery import Delivery as EngineDelivery
 from van.amqp.delivery import Holder
 from van.amqp.delivery_state import ACCEPTED, Received
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.client import Message, connect
 
 TEXT = Message().encode() or b"\x00\x53\x77\x40"

@@ -12,8 +12,10 @@ from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import TransactionalState
 from van.amqp.errors import AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import LinkDetached, SessionEnded
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.client import (
     ClientError,

@@ -12,7 +12,8 @@ from tests.client.peers import Scene, staged
 from tests.client.sites import RunningSite
 from van.amqp.delivery import Delivery as EngineDelivery
 from van.amqp.errors import AmqpLinkError, ErrorCondition
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.client import (
     AmqpValue,
     ConnectionClosedError,

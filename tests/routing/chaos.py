@@ -17,7 +17,8 @@ from typing import Final
 from tests.routing.network import Client, Got, Network, Receiver, Sender, Sent
 from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Rejected, Released
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 
 ADDRESSES: Final = {"q/closest": "closest", "q/balanced": "balanced", "q/other": "balanced", "m/all": "multicast"}
 CREDIT: Final = 250

@@ -22,8 +22,10 @@ from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED, Received
 from van.amqp.events import ConnectionClosed, Event, LinkDetached, SessionEnded
-from van.amqp.link import RCV_FIRST, RCV_SECOND, SND_MIXED, ReceiverLink, SenderLink
+from van.amqp.link import RCV_FIRST, RCV_SECOND, SND_MIXED
 from van.amqp.performatives import Attach, Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.address import AddressConfig, Distribution

@@ -11,7 +11,7 @@ from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import ErrorCondition
 from van.amqp.framing import LARGE_FRAME_SIZE
-from van.amqp.link import SenderLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import MAX_SESSION_FRAMES
 from van.routing.budget import (
     IDLE_CHECK_INTERVAL,

@@ -13,8 +13,9 @@ from tests.routing.network import Receiver, Sender
 from van.amqp.connection import Connection
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.framing import AMQP_HEADER, encode_frame
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.routing.adaptor import READ_SIZE, SMALL_READ_SIZE

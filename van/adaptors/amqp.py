@@ -22,10 +22,12 @@ from van.amqp.events import (
     SessionEnded,
 )
 from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import MAX_SESSION_FRAMES, Session
 from van.amqp.terminus import Coordinator, Source, Target
 from van.amqp.types import Int

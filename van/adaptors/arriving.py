@@ -13,7 +13,8 @@ from typing import Final
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
 from van.amqp.events import Event, LinkAttached, SessionEnded
-from van.amqp.link import Link, ReceiverLink
+from van.amqp.link import Link
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Source, Target

@@ -15,9 +15,11 @@ from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobo
 from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.performatives import Attach, Open
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target, TerminusExpiryPolicy
 from van.amqp.types import Int

@@ -13,8 +13,9 @@ from van.routing.budget import MIN_WINDOW
 
 if TYPE_CHECKING:
     from van.adaptors.amqp import AmqpAdaptor
-    from van.amqp.link import Link, SenderLink
+    from van.amqp.link import Link
     from van.amqp.performatives import Attach
+    from van.amqp.sender_link import SenderLink
     from van.amqp.session import Session
 
 # That many sessions for streams on a connection; streams beyond that share these, as the links of an application share

@@ -40,7 +40,7 @@ from van.amqp.framing import (
     frame_error,
 )
 from van.amqp.handshake import Handshake
-from van.amqp.link import LINK_QUANTUM, Link, SenderLink, wire_error
+from van.amqp.link import Link, wire_error
 from van.amqp.performatives import (
     Attach,
     Begin,
@@ -55,6 +55,7 @@ from van.amqp.performatives import (
     decode_performative,
 )
 from van.amqp.sasl import SaslClient, SaslServer
+from van.amqp.sender_link import LINK_QUANTUM, SenderLink
 from van.amqp.session import DEFAULT_HANDLE_MAX, Session, WindowPolicy
 
 # channel-max that we announce unless told otherwise: peers open few sessions, a flood of them is bounded.

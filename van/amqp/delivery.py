@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from van.amqp.native import mypyc_attr
 
 if TYPE_CHECKING:
-    from van.amqp.link import ReceiverLink, SenderLink
+    from van.amqp.receiver_link import ReceiverLink
+    from van.amqp.sender_link import SenderLink
 
 
 class Holder:

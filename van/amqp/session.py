@@ -35,7 +35,7 @@ from van.amqp.hot import (
     encode_disposition,
     encode_flow,
 )
-from van.amqp.link import Link, ReceiverLink, SenderLink, wire_error
+from van.amqp.link import Link, wire_error
 from van.amqp.native import mypyc_attr
 from van.amqp.performatives import (
     ROLE_RECEIVER,
@@ -50,6 +50,8 @@ from van.amqp.performatives import (
     Transfer,
     decode_performative,
 )
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.serial import MASK, serial_distance
 
 if TYPE_CHECKING:

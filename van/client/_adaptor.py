@@ -22,8 +22,9 @@ from van.amqp.events import (
     SessionBegun,
     SessionEnded,
 )
-from van.amqp.link import Link, ReceiverLink
+from van.amqp.link import Link
 from van.amqp.performatives import Attach, Error
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient
 from van.amqp.session import Session
 from van.client._errors import (

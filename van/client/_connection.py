@@ -21,9 +21,10 @@ import trio
 
 from van import __version__
 from van.amqp.connection import Connection as Engine
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import Message
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient
+from van.amqp.sender_link import SenderLink
 from van.client._adaptor import ClientAdaptor
 from van.client._credentials import make_credentials, make_mechanisms
 from van.client._errors import ClientError, ConnectError, UnreachableError

@@ -11,9 +11,10 @@ from van.amqp.delivery import Delivery as EngineDelivery
 from van.amqp.delivery import DeliverySink
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import DecodeError
-from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED, ReceiverLink
+from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED
 from van.amqp.message import AmqpSequence, AmqpValue, Data, Message
 from van.amqp.performatives import Attach
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.terminus import DeleteOnClose, Source, Target
 from van.client._adaptor import ClientAdaptor, wire_error
 from van.client._errors import ClientError, MalformedMessageError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from van.amqp.errors import ErrorCondition
-from van.amqp.link import ReceiverLink
 from van.amqp.message import Message, Properties
+from van.amqp.receiver_link import ReceiverLink
 from van.client._adaptor import ClientAdaptor
 from van.client._errors import ClientError, MalformedMessageError, NotAcceptedError, TimedOutError
 from van.client._outcome import OutcomeState

@@ -9,9 +9,10 @@ import trio
 from van.amqp.delivery import Delivery as EngineDelivery
 from van.amqp.delivery import DeliveryOrigin, DeliverySource, Holder
 from van.amqp.errors import ErrorCondition
-from van.amqp.link import SND_SETTLED, SND_UNSETTLED, SenderLink
+from van.amqp.link import SND_SETTLED, SND_UNSETTLED
 from van.amqp.message import AmqpValue, Data, Message
 from van.amqp.performatives import Attach
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.client._adaptor import ClientAdaptor
 from van.client._errors import ClientError, MessageTooLargeError

@@ -19,9 +19,10 @@ from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import DecodeError
-from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED, ReceiverLink
+from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED
 from van.amqp.message import Message
 from van.amqp.performatives import Attach, Error
+from van.amqp.receiver_link import ReceiverLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.management.elsewhere import Question, question

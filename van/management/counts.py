@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from van.adaptors.amqp import NORMAL, AmqpAdaptor
-from van.amqp.link import Link, SenderLink
+from van.amqp.link import Link
+from van.amqp.sender_link import SenderLink
 from van.amqp.types import ULong
 from van.routing.address import Address
 from van.routing.link import IncomingLink, OutgoingLink

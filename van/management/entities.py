@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from van import __version__
-from van.amqp.link import ReceiverLink
+from van.amqp.receiver_link import ReceiverLink
 from van.management import counts
 from van.management.facts import ConnectionFacts, ConnectorFacts, ListenerFacts
 from van.management.rows import (

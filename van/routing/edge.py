@@ -14,9 +14,10 @@ from typing import ClassVar, Final, TypeAlias
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import DecodeError, ErrorCondition
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import Message
 from van.amqp.performatives import Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import Annotations, decode_annotations, encode_annotations, section_end
 from van.routing.edge_forwarder import forwarder_of

@@ -13,8 +13,10 @@ from typing import Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
-from van.amqp.link import Link, ReceiverLink, SenderLink
+from van.amqp.link import Link
 from van.amqp.message import AmqpValue, Message
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import MAX_ADDRESS_LENGTH, Address, AddressConfig, Distribution, address_key
 from van.routing.budget import ByteBudget
 from van.routing.dialect.annotations import Annotations, encode_annotations

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Received, Rejected, Released
 from van.amqp.errors import DecodeError, ErrorCondition
-from van.amqp.link import RCV_SECOND, SND_SETTLED, ReceiverLink, SenderLink
+from van.amqp.link import RCV_SECOND, SND_SETTLED
 from van.amqp.message import read_priority
 from van.amqp.performatives import Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
 from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload

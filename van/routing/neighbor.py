@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource
 from van.amqp.errors import DecodeError
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import read_to
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.dialect.annotations import encode_annotations, section_end
 from van.routing.link_state.messages import ControlMessage
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from van.amqp.delivery import Delivery, Holder
 from van.amqp.delivery_state import Rejected
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import IncompleteMessageError, read_to
 from van.amqp.performatives import Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Target
 from van.routing.adaptor import Adaptor
 from van.routing.address import (

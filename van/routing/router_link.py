@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from van.amqp.delivery import Delivery, DeliveryOrigin, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected, Released
 from van.amqp.errors import DecodeError, ErrorCondition
-from van.amqp.link import RCV_SECOND, ReceiverLink, SenderLink
+from van.amqp.link import RCV_SECOND
 from van.amqp.message import read_priority
 from van.amqp.performatives import Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import (
     PREFIX,

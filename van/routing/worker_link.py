@@ -10,7 +10,8 @@ from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
 from van.routing.edge import EdgeAnnotations, EdgeIncomingLink, EdgeOutgoingLink, EdgePeer

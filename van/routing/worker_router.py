@@ -9,7 +9,8 @@ but one uplink, whose end is the worker's.
 from __future__ import annotations
 
 from van.amqp.errors import AmqpLinkError, ErrorCondition
-from van.amqp.link import ReceiverLink, SenderLink
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.routing.address import Address, address_key
 from van.routing.dialect.annotations import Annotations, encode_annotations
 from van.routing.edge import EdgeIncomingLink, EdgeOutgoingLink

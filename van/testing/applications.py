@@ -14,9 +14,10 @@ from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliveryOrigin, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED, Accepted, Modified, Received, Rejected, Released
 from van.amqp.events import ConnectionClosed, Event, LinkAttached, LinkDetached, SessionEnded
-from van.amqp.link import ReceiverLink, SenderLink
 from van.amqp.message import Data, Message, Properties
 from van.amqp.performatives import Attach, Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.routing.adaptor import Adaptor
