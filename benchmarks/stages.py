@@ -42,7 +42,7 @@ from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslServer, anonymous
 from van.router.process import settle_memory
 from van.routing.address import AddressConfig, Distribution
-from van.routing.link import IncomingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
 
 STAGES = ("read", "frame", "session", "route", "settle", "encode", "write")

@@ -15,7 +15,8 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.performatives import Error
 from van.amqp.terminus import Target
 from van.amqp.types import Symbol
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import RESEND_CAPABILITY
 
 PLACES = ("W0", "W1", "W2", "N")

@@ -30,7 +30,8 @@ from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Coordinator, Source, Target
 from van.routing.address import AddressConfig, Distribution
 from van.routing.budget import DEFAULT_MEMORY_LIMIT, ByteBudget
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import Router
 
 WIRE_CAPACITY = 65536

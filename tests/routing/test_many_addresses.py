@@ -21,9 +21,10 @@ from van.amqp.terminus import Source, Target
 from van.routing.adaptor import READ_SIZE, SMALL_READ_SIZE
 from van.routing.address import Distribution
 from van.routing.dialect.treatments import TREATMENTS
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.link_state.engine import LinkStateEngine
 from van.routing.link_state.mobile import MAX_CHANGES, SLICE
+from van.routing.outgoing_link import OutgoingLink
 
 MANY = 10_000
 

@@ -10,7 +10,7 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import ErrorCondition
 from van.amqp.hot import encode_transfer
 from van.amqp.link import NO_LIMIT
-from van.routing.link import STREAM_THRESHOLD
+from van.routing.incoming_link import STREAM_THRESHOLD
 
 FAILED = Modified(delivery_failed=True)
 PART = b"x" * 300_000

@@ -42,7 +42,8 @@ from van.routing.dialect.recognition import (
     PRODUCT,
     VERSION,
 )
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, Router
 
 if TYPE_CHECKING:

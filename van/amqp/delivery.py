@@ -104,6 +104,10 @@ class DeliveryOrigin:
         """A pre-settled delivery has been written to the last octet, or dropped: its place is free."""
         raise NotImplementedError
 
+    def settles_second(self) -> bool:
+        """Whether its sender settles once it has heard the outcome (rcv-settle-mode second, 2.8.3)."""
+        return False
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DeliverySink(DeliveryOrigin):

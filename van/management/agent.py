@@ -31,7 +31,7 @@ from van.management.node import Reply, answer
 from van.management.requests import ManagementError, Request, Status, parse_request, reply_address
 from van.management.view import Elsewhere, View
 from van.routing.address import address_key
-from van.routing.link import OutgoingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import Router
 
 MANAGEMENT: Final = "$management"

@@ -15,8 +15,9 @@ from van.amqp.link import Link
 from van.amqp.sender_link import SenderLink
 from van.amqp.types import ULong
 from van.routing.address import Address
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.neighbor import ControlReceiver, ControlSender
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router_link import RouterIncomingLink
 
 if TYPE_CHECKING:

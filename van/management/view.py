@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from van.management.facts import Facts, RouterFacts
-from van.routing.link import OutgoingLink
+from van.routing.outgoing_link import OutgoingLink
 
 if TYPE_CHECKING:
     from van.management.counts import Totals

@@ -10,8 +10,9 @@ import trio
 from van.amqp.link import Link
 from van.router.log import get_logger
 from van.router.site import Site
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.neighbor import ControlReceiver, ControlSender
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import LinkOwner
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from van.amqp.delivery import Delivery
     from van.routing.edge import EdgeAddress
     from van.routing.forwarder import Collector
-    from van.routing.link import IncomingLink, OutgoingLink
+    from van.routing.incoming_link import IncomingLink
+    from van.routing.outgoing_link import OutgoingLink
     from van.routing.remote import RemoteDestinations
 
 AREA: Final = "0"

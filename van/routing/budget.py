@@ -17,7 +17,7 @@ from van.amqp.session import MAX_SESSION_FRAMES, Session, WindowPolicy
 if TYPE_CHECKING:
     from van.amqp.connection import Connection
     from van.routing.forwarder import Collector
-    from van.routing.link import IncomingLink
+    from van.routing.incoming_link import IncomingLink
 
 # A window never falls below this while there is any room: one frame under way, one being answered.
 MIN_WINDOW: Final = 2

@@ -22,8 +22,9 @@ from van.routing.address import Address, Distribution
 from van.routing.dialect.annotations import Annotations, decode_annotations, encode_annotations, section_end
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, drop_payload
-from van.routing.link import STREAM_THRESHOLD, OutgoingLink
+from van.routing.incoming_link import STREAM_THRESHOLD
 from van.routing.neighbor import spare_streams, stream_of
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, MAX_ANNOTATIONS, MAX_REMEMBERED_SECTION, Router
 from van.routing.router_link import (
     MAX_PRESETTLED,

@@ -16,7 +16,7 @@ from van.routing.forwarder import FORWARDERS, forward_unavailable, multicast_eve
 
 if TYPE_CHECKING:
     from van.routing.dialect.annotations import Annotations
-    from van.routing.link import OutgoingLink
+    from van.routing.outgoing_link import OutgoingLink
     from van.routing.router_link import Hop
 
 

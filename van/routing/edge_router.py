@@ -36,7 +36,7 @@ from van.routing.edge import (
 )
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, no_destination
-from van.routing.link import IncomingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.link_state.engine import Timers
 from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router, nobody_logs
 

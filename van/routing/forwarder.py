@@ -12,7 +12,7 @@ from van.routing.address import Address, Distribution
 
 if TYPE_CHECKING:
     from van.routing.dialect.annotations import Annotations
-    from van.routing.link import OutgoingLink
+    from van.routing.outgoing_link import OutgoingLink
     from van.routing.remote import RemoteDestinations
     from van.routing.router_link import Hop
 
@@ -280,6 +280,10 @@ class Collector(DeliveryTarget):
             delivery.chunks = deque()
 
     # -- from the copies -----------------------------------------------------------------------------------------
+
+    def settles_second(self) -> bool:
+        origin = self.delivery.origin
+        return origin is not None and origin.settles_second()
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
         if type(state) is Received:

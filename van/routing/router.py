@@ -41,10 +41,11 @@ from van.routing.dialect.annotations import (
 )
 from van.routing.dialect.treatments import DISTRIBUTIONS, TREATMENTS
 from van.routing.forwarder import FORWARDERS, drop_payload, no_destination
-from van.routing.link import FAILED, IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.link_state.engine import LinkStateEngine, LinkStateOwner, Timers
 from van.routing.link_state.messages import ControlMessage, MobileAddress
 from van.routing.neighbor import ControlReceiver, ControlSender, Neighbor, StreamOpener
+from van.routing.outgoing_link import FAILED, OutgoingLink
 from van.routing.remote import RemoteDestinations
 from van.routing.router_link import Retrier, RouterIncomingLink, RouterOutgoingLink, SettledInside
 from van.routing.tally import Tally

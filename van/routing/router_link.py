@@ -26,7 +26,8 @@ from van.routing.dialect.annotations import (
     section_end,
 )
 from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload, no_destination
-from van.routing.link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, STREAM_THRESHOLD, IncomingLink, OutgoingLink
+from van.routing.incoming_link import STREAM_THRESHOLD, IncomingLink
+from van.routing.outgoing_link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, OutgoingLink
 
 if TYPE_CHECKING:
     from van.routing.neighbor import Neighbor

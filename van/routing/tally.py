@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from van.routing.link import IncomingLink, OutgoingLink
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 
 
 class Tally:

@@ -15,7 +15,7 @@ from van.amqp.sender_link import SenderLink
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
 from van.routing.edge import EdgeAnnotations, EdgeIncomingLink, EdgeOutgoingLink, EdgePeer
-from van.routing.link import IncomingLink
+from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
 
 # Credit on links between processes comes back when a delivery has come, so this is what may be in the socket between
