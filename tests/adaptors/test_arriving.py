@@ -99,12 +99,9 @@ class Scene:
         self.asked: list[tuple[str, bool]] = []
         self.departed: list[tuple[object, int, Record]] = []
         self.here, self.there = Process(), Process()
-        self.adaptor = self.here.adaptor(
-            mechanism,
-            ArrivingAdaptor,
-            elsewhere=self._elsewhere,
-            depart_to=lambda *what: self.departed.append(what),
-        )
+        self.adaptor = self.here.adaptor(mechanism, ArrivingAdaptor)
+        assert isinstance(self.adaptor, ArrivingAdaptor)
+        self.adaptor.may_go(self._elsewhere, lambda *what: self.departed.append(what))
 
     def _elsewhere(self, address: str, stays: bool) -> object | None:
         self.asked.append((address, stays))

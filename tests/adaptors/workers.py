@@ -56,9 +56,7 @@ class Whole:
             WorkerConnectorAdaptor(
                 node.router, settings, number=0, accepting=False, hostname="W", log=node.log, now=self.network.now
             ),
-            WorkerListenerAdaptor(
-                first.router, settings, name=f"W#{index}", number=-index, log=first.log, now=self.network.now
-            ),
+            WorkerListenerAdaptor(first.router, settings, number=-index, log=first.log, now=self.network.now),
         )
 
     def assert_quiet(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from van import __version__
-from van.amqp.connection import Connection
+from van.amqp.connection import LARGE_FRAME, Connection
 from van.amqp.errors import AmqpError, AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import (
     ConnectionClosed,
@@ -54,8 +54,6 @@ NORMAL: Final = "normal"
 DEFAULT_MAX_LINKS: Final = 1000
 # A Transfer may be as large as the limits of the site say: for us 0 means without limit.
 NO_MAX_MESSAGE_SIZE: Final = 0
-# From this size of a frame on reads are large: 64 of them are 512 KiB.
-LARGE_FRAME: Final = 8192
 
 Log = Callable[..., None]
 """Called with a level, an event and fields."""
@@ -153,6 +151,7 @@ class AmqpAdaptor(Adaptor):
         self._lost = False
         self._by_peer = True
         self._orderly = False
+        self._prepare()
         frame_size = settings.max_frame_size
         if not frame_size:
             # Large messages from skrouterd 3.5.1 stopped in some runs with larger ones (decision 11).
@@ -176,6 +175,9 @@ class AmqpAdaptor(Adaptor):
         )
         if not accepting:
             self.connection.open()
+
+    def _prepare(self) -> None:
+        """Set up what a kind of connection has beside this, before there is anything to say."""
 
     def _capabilities(self) -> list[str]:
         """What our Open offers."""

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
+from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.events import Event, LinkAttached, SessionEnded
 from van.amqp.link import Link
 from van.amqp.receiver_link import ReceiverLink
-from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.session import Session, WindowPolicy
 from van.amqp.terminus import Source, Target
-from van.routing.router import Router
 
 # Who says more than this before its first link stays where it is. Opening takes some hundred octets.
 LONGEST_RECORD: Final = 65536
@@ -39,49 +37,43 @@ class Record:
     windows: tuple[int, ...] = ()
 
 
+Elsewhere: TypeAlias = Callable[[str, bool], object | None]
+DepartTo: TypeAlias = Callable[[object, int, Record], None]
+
+
+def _nowhere_else(address: str, stays: bool) -> object | None:
+    """Where a connection should be that may not go."""
+    return None
+
+
+def _gone(goal: object, descriptor: int, record: Record) -> None:
+    """Nobody goes who may not."""
+
+
 class ArrivingAdaptor(AmqpAdaptor):
-    """A connection of an application that may go elsewhere. Constructed as an `AmqpAdaptor`.
+    """A connection of an application that may go elsewhere, once it was told to whom it may (`may_go`)."""
 
-    elsewhere: called once, with the address that the first link names ("" for none), and with whether the connection
-    can only stay. Returns where it should be, None for here. depart_to: called with that, the stream's descriptor and
-    the record.
-    """
-
-    def __init__(
-        self,
-        router: Router,
-        settings: ConnectionSettings,
-        *,
-        elsewhere: Callable[[str, bool], object | None],
-        depart_to: Callable[[object, int, Record], None],
-        number: int = 0,
-        accepting: bool = True,
-        sasl: SaslServer | SaslClient | None = None,
-        hostname: str | None = None,
-        log: Log = no_log,
-        on_lost: Callable[[], None] = nobody_counts,
-        now: float = 0.0,
-    ) -> None:
-        self._elsewhere = elsewhere
-        self._depart_to = depart_to
+    def _prepare(self) -> None:
+        self._elsewhere: Elsewhere = _nowhere_else
+        self._depart_to: DepartTo = _gone
         self._goal: object | None = None
         self._arriving = True
         self._received: list[tuple[int, bytes]] = []
         self._received_size = 0
         self._sent = bytearray()
-        self._log_here = log
+        self._log_here = self.log
         self._unsaid: list[tuple[str, str, dict[str, object]]] = []
-        super().__init__(
-            router,
-            settings,
-            number=number,
-            accepting=accepting,
-            sasl=sasl,
-            hostname=hostname,
-            log=self._log_later,
-            on_lost=on_lost,
-            now=now,
-        )
+        self.log = self._log_later
+
+    def may_go(self, elsewhere: Elsewhere, depart_to: DepartTo) -> None:
+        """Say where it may go, before it has heard anything.
+
+        elsewhere: called once, with the address that the first link names ("" for none), and with whether the
+        connection can only stay. Returns where it should be, None for here. depart_to: called with that, the stream's
+        descriptor and the record.
+        """
+        self._elsewhere = elsewhere
+        self._depart_to = depart_to
 
     def _log_later(self, level: str, event: str, **fields: object) -> None:
         """The process where it stays writes to the log."""

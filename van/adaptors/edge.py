@@ -7,18 +7,16 @@ the core (`van.routing.edge`, `van.routing.edge_router`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from van import __version__
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log, nobody_counts
+from van.adaptors.amqp import AmqpAdaptor
 from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link
 from van.amqp.performatives import Attach, Open
 from van.amqp.receiver_link import ReceiverLink
-from van.amqp.sasl import SaslClient, SaslServer
 from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target, TerminusExpiryPolicy
@@ -52,7 +50,7 @@ from van.routing.edge import (
     edge_opened,
 )
 from van.routing.edge_router import EdgeRouter, Uplink, UplinkOpener
-from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router
+from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner
 
 EDGE: Final = "edge"
 
@@ -66,35 +64,12 @@ class EdgeAdaptor(AmqpAdaptor):
 
     role = EDGE
 
-    def __init__(
-        self,
-        router: Router,
-        settings: ConnectionSettings,
-        *,
-        number: int = 0,
-        accepting: bool = True,
-        sasl: SaslServer | SaslClient | None = None,
-        hostname: str | None = None,
-        log: Log = no_log,
-        on_lost: Callable[[], None] = nobody_counts,
-        now: float = 0.0,
-    ) -> None:
+    def _prepare(self) -> None:
         self.peer: PeerOpen | None = None
         self.edge: EdgePeer | None = None
         self.services: dict[Link, EdgeService] = {}
         self.streams = EdgeStreams(self)
         self._refusal_condition = ""
-        super().__init__(
-            router,
-            settings,
-            number=number,
-            accepting=accepting,
-            sasl=sasl,
-            hostname=hostname,
-            log=log,
-            on_lost=on_lost,
-            now=now,
-        )
 
     # -- open ----------------------------------------------------------------------------------------------------
 
@@ -252,34 +227,12 @@ class EdgeListenerAdaptor(EdgeAdaptor):
 class EdgeConnectorAdaptor(EdgeAdaptor):
     """A connection to an interior router, at the edge router."""
 
-    def __init__(
-        self,
-        router: Router,
-        settings: ConnectionSettings,
-        *,
-        number: int = 0,
-        accepting: bool = True,
-        sasl: SaslServer | SaslClient | None = None,
-        hostname: str | None = None,
-        log: Log = no_log,
-        on_lost: Callable[[], None] = nobody_counts,
-        now: float = 0.0,
-    ) -> None:
-        assert isinstance(router, EdgeRouter)
-        self.edge_router = router
+    def _prepare(self) -> None:
+        super()._prepare()
+        assert isinstance(self.router, EdgeRouter)
+        self.edge_router = self.router
         self.uplink: Uplink | None = None
         self.opener = UplinkLinks(self)
-        super().__init__(
-            router,
-            settings,
-            number=number,
-            accepting=accepting,
-            sasl=sasl,
-            hostname=hostname,
-            log=log,
-            on_lost=on_lost,
-            now=now,
-        )
 
     def _counts(self, peer: PeerOpen) -> None:
         self.edge = self.uplink = self.edge_router.uplink_opened(

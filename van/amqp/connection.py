@@ -95,7 +95,8 @@ LEGAL: Final[dict[int, frozenset[Receiving]]] = {
     Close.DESCRIPTOR: frozenset({Receiving.OPENED}),
 }
 
-# A frame of this size is not put together before it is looked at, where that is one copy more of what it carries...
+# From this size of a frame on reads are large: 64 of them are 512 KiB. It is not put together before it is looked at,
+# where that is one copy more of what it carries...
 LARGE_FRAME: Final = 8192
 # ...provided that so much of it came at once: its performative is in there, but for contrived ones.
 LEAST_HEAD: Final = 64

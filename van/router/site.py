@@ -574,11 +574,13 @@ def _arriving_adaptor(workers: Workers, entry: ListenerConfig, number: int) -> C
 
     if not is_arriving(entry):
         return AmqpAdaptor
-    return partial(
-        ArrivingAdaptor,
-        elsewhere=partial(workers.elsewhere, number),
-        depart_to=partial(workers.depart, entry.name, number),
-    )
+
+    def make(*arguments: Any, **options: Any) -> AmqpAdaptor:
+        adaptor = ArrivingAdaptor(*arguments, **options)
+        adaptor.may_go(partial(workers.elsewhere, number), partial(workers.depart, entry.name, number))
+        return adaptor
+
+    return make
 
 
 def _edge_adaptor(connecting: bool) -> Callable[..., AmqpAdaptor]:

@@ -13,7 +13,6 @@ where that address is already, as long as the load stays even, so that the ends 
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import signal
@@ -69,6 +68,8 @@ STABLE_SECONDS: Final = 10.0
 END_SECONDS: Final = 2.0
 # How long worker 0 waits for what a worker knows before it answers without.
 ANSWER_SECONDS: Final = 2.0
+# Pieces of an answer that have come and were not looked at; the worker is not heard further until they are.
+MAX_PIECES: Final = 16
 # Frames between processes: a large message comes in few. The deployed routers have 16 KiB between them.
 FRAME_SIZE: Final = 65536
 # Each address that somebody in a worker uses has a link to worker 0 for its receivers, and one for its senders.
@@ -136,21 +137,22 @@ class Worker:
         """What the worker knows; None when it does not answer in time."""
         self._questions += 1
         number = self._questions
-        heard, pieces = trio.open_memory_channel[Piece](math.inf)
+        heard, pieces = trio.open_memory_channel[Piece](MAX_PIECES)
         self._answers[number] = heard
         self.send(Ask(number, question))
         try:
-            with trio.move_on_after(ANSWER_SECONDS):
+            with trio.move_on_after(ANSWER_SECONDS), pieces:
                 return [piece async for piece in pieces]
         finally:
             self._answers.pop(number, None)
         return None
 
-    def told(self, number: int, piece: Piece | None) -> None:
-        """A piece of an answer has come, or its end."""
+    async def told(self, number: int, piece: Piece | None) -> None:
+        """A piece of an answer has come, or its end. Nobody may wait for it any more."""
         heard = self._answers.get(number)
         if heard is not None and piece is not None:
-            heard.send_nowait(piece)
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await heard.send(piece)
         elif heard is not None:
             heard.close()
 
@@ -266,7 +268,7 @@ class Workers:
             elif isinstance(message, Settled):
                 worker.settled = True
             elif isinstance(message, Told):
-                worker.told(message.number, message.piece)
+                await worker.told(message.number, message.piece)
 
     async def _uplink(self, worker: Worker, sock: socket.socket, linked: trio.Event) -> None:
         site = self._site
@@ -274,7 +276,6 @@ class Workers:
             adaptor = worker.adaptor = WorkerListenerAdaptor(
                 site.router,
                 uplink_settings(),
-                name=worker.name,
                 number=worker.number,
                 log=no_log,
                 now=trio.current_time(),

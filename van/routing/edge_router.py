@@ -8,8 +8,7 @@ Other uplinks stand by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
@@ -17,8 +16,7 @@ from van.amqp.link import Link
 from van.amqp.message import AmqpValue, Message
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
-from van.routing.address import MAX_ADDRESS_LENGTH, Address, AddressConfig, Distribution, address_key
-from van.routing.budget import ByteBudget
+from van.routing.address import MAX_ADDRESS_LENGTH, Address, Distribution, address_key
 from van.routing.dialect.annotations import Annotations, encode_annotations
 from van.routing.dialect.recognition import EDGE_DOWNLINK
 from van.routing.edge import (
@@ -37,8 +35,7 @@ from van.routing.edge import (
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, no_destination
 from van.routing.incoming_link import IncomingLink
-from van.routing.link_state.engine import Timers
-from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router, nobody_logs
+from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router
 
 # Tracking messages are small and many after a start; the peers give this credit.
 TRACKING_CREDIT: Final = 32
@@ -118,37 +115,10 @@ class EdgeRouter(Router):
     of them, in the order in which they opened.
     """
 
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - as in Router
-        *,
-        tokens: Callable[[], str],
-        addresses: Iterable[AddressConfig] = (),
-        default_distribution: Distribution = Distribution.BALANCED,
-        budget: ByteBudget | None = None,
-        stream_stall_seconds: float = 30.0,
-        mode: str = "edge",
-        instance: int = 0,
-        sequence: int = 0,
-        timers: Timers | None = None,
-        log: Callable[..., None] = nobody_logs,
-        now: float = 0.0,
-    ) -> None:
-        self.mesh = tokens()[:MESH_ID_LENGTH]
-        super().__init__(
-            id,
-            tokens=tokens,
-            addresses=addresses,
-            default_distribution=default_distribution,
-            budget=budget,
-            stream_stall_seconds=stream_stall_seconds,
-            mode=mode,
-            instance=instance,
-            sequence=sequence,
-            timers=timers,
-            log=log,
-            now=now,
-        )
+    default_mode: ClassVar[str] = "edge"
+
+    def _prepare(self) -> None:
+        self.mesh = self.tokens()[:MESH_ID_LENGTH]
         self.max_hops = NO_MAX_HOPS
         self.uplinks: list[Uplink] = []
         self.active: Uplink | None = None

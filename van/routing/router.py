@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from van.amqp.delivery import Delivery, Holder
 from van.amqp.delivery_state import Rejected
@@ -98,6 +98,8 @@ class Router(LinkStateOwner):
     it is `ending`, nobody gets credit.
     """
 
+    default_mode: ClassVar[str] = "standalone"
+
     def __init__(
         self,
         id: str,  # noqa: A002 - the attribute's name in the routers' own configuration
@@ -107,7 +109,7 @@ class Router(LinkStateOwner):
         default_distribution: Distribution = Distribution.BALANCED,
         budget: ByteBudget | None = None,
         stream_stall_seconds: float = 30.0,
-        mode: str = "standalone",
+        mode: str = "",
         instance: int = 0,
         sequence: int = 0,
         timers: Timers | None = None,
@@ -115,7 +117,7 @@ class Router(LinkStateOwner):
         now: float = 0.0,
     ) -> None:
         self.id = id
-        self.mode = mode
+        self.mode = mode or self.default_mode
         self.node = f"{AREA}/{id}"
         self._log = log
         self.tokens = tokens
@@ -149,12 +151,16 @@ class Router(LinkStateOwner):
         self.annotations: dict[bytes, Annotations] = {}
         self.own_octets = Holder()
         self.dropped_presettled = 0
+        self._prepare()
         self.no_annotations = self.prepared(Annotations())
         self._by_text: dict[str, Annotations] = {}
         self.routed = Address("", Distribution.BALANCED, self._forward_routed, None)
         self.engine: LinkStateEngine | None = None
         if mode == "interior":
             self.engine = LinkStateEngine(id, self, instance=instance, sequence=sequence, timers=timers, now=now)
+
+    def _prepare(self) -> None:
+        """Set up what a kind of router has beside this."""
 
     # -- waking --------------------------------------------------------------------------------------------------
 
