@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -20,6 +21,28 @@ from measure import PATIENCE_SECONDS, environment
 LOAD = Path(__file__).resolve().parent / "load.py"
 # A receiver that has heard nothing for so long has got all that arrives, in seconds.
 SILENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What senders or receivers are to do, `count` messages for all of them together.
+
+    rate: messages/s, 0 for as fast as they are let. latency: receivers tell it. apart: each connection has an address
+    of its own. first: the address of a link that is attached before. bare: the relay knows no AMQP.
+    """
+
+    port: int
+    address: str
+    count: int
+    size: int
+    connections: int = 1
+    settled: bool = False
+    rate: float = 0.0
+    latency: bool = False
+    apart: bool = False
+    first: str = ""
+    transport: str = "tcp"
+    bare: bool = False
 
 
 class Client:
@@ -80,50 +103,14 @@ class Generator:
         """Whether it can make such a load; `own` is for what `load.py` alone does."""
         return True
 
-    def receive(
-        self,
-        port: int,
-        address: str,
-        count: int,
-        size: int,
-        *,
-        connections: int = 1,
-        settled: bool = False,
-        latency: bool = False,
-        apart: bool = False,
-        first: str = "",
-        transport: str = "tcp",
-        bare: bool = False,
-    ) -> Client:
-        """Receivers, `count` messages for all of them together."""
-        options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
-        return self._start(
-            "receive",
-            port,
-            transport,
-            options | {"latency": latency, "apart": apart, "first": first, "bare": bare, "idle": SILENCE_SECONDS},
-        )
+    def receive(self, load: Load) -> Client:
+        """Receivers."""
+        options = _options(load, latency=load.latency, idle=SILENCE_SECONDS)
+        return self._start("receive", load.port, load.transport, options)
 
-    def send(
-        self,
-        port: int,
-        address: str,
-        count: int,
-        size: int,
-        *,
-        connections: int = 1,
-        settled: bool = False,
-        rate: float = 0.0,
-        apart: bool = False,
-        first: str = "",
-        transport: str = "tcp",
-        bare: bool = False,
-    ) -> Client:
-        """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
-        options = {"address": address, "count": count, "size": size, "connections": connections, "settled": settled}
-        return self._start(
-            "send", port, transport, options | {"rate": rate, "apart": apart, "first": first, "bare": bare}
-        )
+    def send(self, load: Load) -> Client:
+        """Senders."""
+        return self._start("send", load.port, load.transport, _options(load, rate=load.rate))
 
     @contextmanager
     def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
@@ -152,6 +139,11 @@ class Generator:
         return Client(words)
 
 
+def _options(load: Load, **more: object) -> dict[str, object]:
+    names = ("address", "count", "size", "connections", "settled", "apart", "first", "bare")
+    return {**{name: getattr(load, name) for name in names}, **more}
+
+
 class _ExternalClient(Client):
     """The other generator: its figures under our names."""
 
@@ -175,44 +167,12 @@ class ExternalGenerator(Generator):
         """Plain TCP, and all senders to one address."""
         return transport == "tcp" and not own
 
-    def receive(
-        self,
-        port: int,
-        address: str,
-        count: int,
-        size: int,
-        *,
-        connections: int = 1,
-        settled: bool = False,
-        latency: bool = False,
-        apart: bool = False,
-        first: str = "",
-        transport: str = "tcp",
-        bare: bool = False,
-    ) -> Client:
-        """Receivers, `count` messages for all of them together."""
-        words = self._words("recv", port, address, count, size, connections)
-        words += ["-I", str(SILENCE_SECONDS), *(["-S"] if settled else []), *(["-T"] if latency else [])]
+    def receive(self, load: Load) -> Client:
+        words = [*self._words("recv", load), "-I", str(SILENCE_SECONDS), *(["-T"] if load.latency else [])]
         return _ExternalClient(words, ready_on_stderr=True)
 
-    def send(
-        self,
-        port: int,
-        address: str,
-        count: int,
-        size: int,
-        *,
-        connections: int = 1,
-        settled: bool = False,
-        rate: float = 0.0,
-        apart: bool = False,
-        first: str = "",
-        transport: str = "tcp",
-        bare: bool = False,
-    ) -> Client:
-        """Senders that share `count` messages; at `rate` a second, or as fast as they are let."""
-        words = self._words("send", port, address, count, size, connections)
-        return _ExternalClient([*words, *(["-S"] if settled else []), *(["-R", f"{rate:g}"] if rate else [])])
+    def send(self, load: Load) -> Client:
+        return _ExternalClient([*self._words("send", load), *(["-R", f"{load.rate:g}"] if load.rate else [])])
 
     @contextmanager
     def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
@@ -230,6 +190,7 @@ class ExternalGenerator(Generator):
         with Client([*words, "-D", str(PATIENCE_SECONDS)]) as client:
             yield float(client.line()["conns_per_s"])
 
-    def _words(self, role: str, port: int, address: str, count: int, size: int, connections: int) -> list[str]:
-        words = [self.path, role, "-p", str(port), "-a", address, "-n", str(count), "-s", str(size)]
-        return [*words, "-C", str(connections)] if connections > 1 else words
+    def _words(self, role: str, load: Load) -> list[str]:
+        words = [self.path, role, "-p", str(load.port), "-a", load.address, "-n", str(load.count), "-s", str(load.size)]
+        words += ["-C", str(load.connections)] if load.connections > 1 else []
+        return [*words, "-S"] if load.settled else words

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from generators import Generator
+from generators import Generator, Load
 from measure import PATIENCE_SECONDS, Figures
 from routers import MULTICAST, Layout, UnsupportedError
 
@@ -109,39 +109,26 @@ def stream(
         address = MULTICAST if multicast else "work"
         total = count * receivers if multicast else count
         with ExitStack() as clients:
-            receiver = clients.enter_context(
-                generator.receive(
-                    network.far_port,
-                    address,
-                    total,
-                    size,
-                    connections=receivers,
-                    settled=settled,
-                    latency=rate > 0,
-                    apart=apart,
-                    first=places[0],
-                    transport=network.transport,
-                    bare=network.bare,
-                )
+            load = Load(
+                port=network.far_port,
+                address=address,
+                count=total,
+                size=size,
+                connections=receivers,
+                settled=settled,
+                rate=rate,
+                latency=rate > 0,
+                apart=apart,
+                first=places[0],
+                transport=network.transport,
+                bare=network.bare,
             )
+            receiver = clients.enter_context(generator.receive(load))
             receiver.wait_ready()
             time.sleep(QUIET)
             before = network.cpu_seconds()
-            sender = clients.enter_context(
-                generator.send(
-                    network.port,
-                    address,
-                    count,
-                    size,
-                    connections=senders,
-                    settled=settled,
-                    rate=rate,
-                    apart=apart,
-                    first=places[1],
-                    transport=network.transport,
-                    bare=network.bare,
-                )
-            )
+            load = replace(load, port=network.port, count=count, connections=senders, first=places[1])
+            sender = clients.enter_context(generator.send(load))
             connections: list[int] = []
             if split:
                 sender.wait_ready()

@@ -17,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import trustme
-from generators import Generator
+from generators import Generator, Load
 from measure import Figures, RouterProcess, allow_descriptors, cpu_seconds, environment, resident_kib, table
 from routers import MULTICAST, Layout, Van, free_port
 from streams import Stream, connect
@@ -175,11 +176,12 @@ def fan_out(receivers: int) -> Figures:
     count = max(10, 100_000 // receivers)
     with serving() as (router, port):
         total = count * receivers
-        with generator.receive(port, MULTICAST, total, 100, connections=receivers) as incoming:
+        load = Load(port=port, address=MULTICAST, count=count, size=100)
+        with generator.receive(replace(load, count=total, connections=receivers)) as incoming:
             incoming.wait_ready()
             time.sleep(QUIET)
             before = spent(router)
-            with generator.send(port, MULTICAST, count, 100) as outgoing:
+            with generator.send(load) as outgoing:
                 result = incoming.result()
                 after = spent(router)
                 outgoing.result()

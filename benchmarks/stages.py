@@ -44,16 +44,13 @@ from van.router.process import settle_memory
 from van.routing.address import AddressConfig, Distribution
 from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
+from van.transport.driver import BATCH_SIZE, rest_of, write_chunks
 
 STAGES = ("read", "frame", "session", "route", "settle", "encode", "write")
 LOOP = "loop"
 WHOLE = "router process"
 PER_READ = "messages per read"
 PER_WRITE = "messages per write"
-# As the driver writes: see `van/transport/driver.py`.
-FLUSH_LIMIT = 262144
-SCATTER_SIZE = 2048
-MAX_CHUNKS = 512
 # What is replayed to divide `receive_data`: so many frames, in batches as they came.
 REPLAYED = 20_000
 # Of so many replays the least is taken: others use the machine.
@@ -114,7 +111,7 @@ class Station:
         look, spent = self.loop.look, self.spent
         while not self.left:
             a = _clock()
-            chunks = self.adaptor.data_to_send(FLUSH_LIMIT)
+            chunks = self.adaptor.data_to_send(BATCH_SIZE)
             spent.encode += _clock() - a - look
             if not chunks:
                 return
@@ -124,22 +121,12 @@ class Station:
         """Write without waiting; what the socket does not take is left."""
         total = sum(map(len, chunks))
         a = _clock()
-        try:
-            if total >= len(chunks) * SCATTER_SIZE and len(chunks) <= MAX_CHUNKS:
-                size = os.writev(self.descriptor, chunks)
-            else:
-                chunks = [b"".join(chunks)]
-                size = os.write(self.descriptor, chunks[0])
-        except BlockingIOError:
-            size = 0
+        size = write_chunks(self.descriptor, chunks, total)
         self.spent.write += _clock() - a - self.loop.look
         self.spent.writes += 1
         if size == total:
             return
-        for chunk in chunks:
-            if size < len(chunk):
-                self.left.append(memoryview(chunk)[size:])
-            size = max(0, size - len(chunk))
+        self.left = rest_of(chunks, size)
         self.loop.selector.modify(self.connected, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def write_on(self) -> None:

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Self
 
@@ -40,196 +40,176 @@ class Ends:
         self.flushes += 1
         self.endpoints.wake_touched()
 
-    def open(self, flush: Callable[[], None] | None = None) -> tuple[EchoAdaptor, socket.socket]:
-        ours, theirs = socket.socketpair()
+    def open(self, pair: tuple[socket.socket, socket.socket] | None = None) -> tuple[EchoAdaptor, socket.socket]:
+        ours, theirs = pair or socket.socketpair()
         self.stack.callback(theirs.close)
         adaptor = self.endpoints(INFO)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        self.nursery.start_soon(run_adaptor, stream, adaptor, flush or self.flush)
+        self.nursery.start_soon(run_adaptor, stream, adaptor, self.flush)
         return adaptor, theirs
 
 
-async def test_what_comes_in_one_turn_is_flushed_together() -> None:
+@asynccontextmanager
+async def driven() -> AsyncIterator[Ends]:
+    """Connections of a scene, which end with it."""
     with ExitStack() as stack:
         async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            pairs = [ends.open() for _ in range(5)]
-            await trio.testing.wait_all_tasks_blocked()
-            ends.flushes = 0
-            for _, peer in pairs:
-                peer.sendall(b"hello")
-            await trio.testing.wait_all_tasks_blocked()
-            assert [peer.recv(100) for _, peer in pairs] == [b"hello"] * 5
-            assert ends.flushes == 1
+            yield Ends(nursery, stack)
             nursery.cancel_scope.cancel()
+
+
+def connected_by_tcp() -> tuple[socket.socket, socket.socket]:
+    """Ours and theirs: unlike a socket pair's, these ends can be reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+        return ours, theirs
+
+
+async def test_what_comes_in_one_turn_is_flushed_together() -> None:
+    async with driven() as ends:
+        pairs = [ends.open() for _ in range(5)]
+        await trio.testing.wait_all_tasks_blocked()
+        ends.flushes = 0
+        for _, peer in pairs:
+            peer.sendall(b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [peer.recv(100) for _, peer in pairs] == [b"hello"] * 5
+        assert ends.flushes == 1
 
 
 async def test_much_is_flushed_in_between() -> None:
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            pairs = [ends.open() for _ in range(4)]
-            for adaptor, peer in pairs:
-                adaptor.read_size = FLUSH_OCTETS
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * FLUSH_OCTETS)
-                peer.setblocking(False)
-            await trio.testing.wait_all_tasks_blocked()
-            ends.flushes = 0
-            sent = [peer.send(b"!quiet" + bytes(FLUSH_OCTETS // 2)) for _, peer in pairs]
-            await trio.testing.wait_all_tasks_blocked()
-            assert min(sent) * 4 > FLUSH_OCTETS
-            assert 1 < ends.flushes <= 4
-            nursery.cancel_scope.cancel()
+    async with driven() as ends:
+        pairs = [ends.open() for _ in range(4)]
+        for adaptor, peer in pairs:
+            adaptor.read_size = FLUSH_OCTETS
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * FLUSH_OCTETS)
+            peer.setblocking(False)
+        await trio.testing.wait_all_tasks_blocked()
+        ends.flushes = 0
+        sent = [peer.send(b"!quiet" + bytes(FLUSH_OCTETS // 2)) for _, peer in pairs]
+        await trio.testing.wait_all_tasks_blocked()
+        assert min(sent) * 4 > FLUSH_OCTETS
+        assert 1 < ends.flushes <= 4
 
 
 async def test_routers_of_one_process_each_flush_their_own() -> None:
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            one, other = Ends(nursery, stack), Ends(nursery, stack)
-            _, first = one.open()
-            _, second = other.open()
-            await trio.testing.wait_all_tasks_blocked()
-            first.sendall(b"to one")
-            second.sendall(b"to the other")
-            await trio.testing.wait_all_tasks_blocked()
-            assert first.recv(100) == b"to one"
-            assert second.recv(100) == b"to the other"
-            nursery.cancel_scope.cancel()
+    async with driven() as one, driven() as other:
+        _, first = one.open()
+        _, second = other.open()
+        await trio.testing.wait_all_tasks_blocked()
+        first.sendall(b"to one")
+        second.sendall(b"to the other")
+        await trio.testing.wait_all_tasks_blocked()
+        assert first.recv(100) == b"to one"
+        assert second.recv(100) == b"to the other"
 
 
 async def test_a_fault_ends_only_the_connection_that_had_it() -> None:
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            faulty, theirs = socket.socketpair()
-            stack.callback(theirs.close)
-            crash = ends.endpoints(INFO)
-            adaptor, peer = ends.open()
-            async with trio.open_nursery() as guarded:
+    async with driven() as ends:
+        faulty, theirs = socket.socketpair()
+        ends.stack.callback(theirs.close)
+        crash = ends.endpoints(INFO)
+        adaptor, peer = ends.open()
+        async with trio.open_nursery() as guarded:
 
-                async def guard() -> None:
-                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(faulty))
-                    with pytest.raises(RuntimeError, match="planted fault"):
-                        await run_adaptor(stream, crash, ends.flush)
+            async def guard() -> None:
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(faulty))
+                with pytest.raises(RuntimeError, match="planted fault"):
+                    await run_adaptor(stream, crash, ends.flush)
 
-                guarded.start_soon(guard)
-                await trio.testing.wait_all_tasks_blocked()
-                theirs.sendall(b"!crash")
-                peer.sendall(b"hello")
-            assert crash.lost == 1
+            guarded.start_soon(guard)
             await trio.testing.wait_all_tasks_blocked()
-            assert peer.recv(100) == b"hello"
-            assert adaptor.lost == 0
-            nursery.cancel_scope.cancel()
+            theirs.sendall(b"!crash")
+            peer.sendall(b"hello")
+        assert crash.lost == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert peer.recv(100) == b"hello"
+        assert adaptor.lost == 0
 
 
 async def test_a_peer_that_ends_and_reads_on_gets_what_is_left() -> None:
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            adaptor, peer = ends.open()
-            adaptor.say(PLENTY)
-            await trio.testing.wait_all_tasks_blocked()
-            peer.shutdown(socket.SHUT_WR)
-            got = 0
-            peer.setblocking(False)
-            async_peer = trio.socket.from_stdlib_socket(peer)
-            with trio.fail_after(30):
-                while got < len(PLENTY):
-                    got += len(await async_peer.recv(1 << 20))
-                await until(lambda: adaptor.lost == 1)
-            assert adaptor.closed
-            nursery.cancel_scope.cancel()
+    async with driven() as ends:
+        adaptor, peer = ends.open()
+        adaptor.say(PLENTY)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.shutdown(socket.SHUT_WR)
+        got = 0
+        peer.setblocking(False)
+        async_peer = trio.socket.from_stdlib_socket(peer)
+        with trio.fail_after(30):
+            while got < len(PLENTY):
+                got += len(await async_peer.recv(1 << 20))
+            await until(lambda: adaptor.lost == 1)
+        assert adaptor.closed
 
 
 async def test_a_full_socket_is_written_on_as_its_peer_reads() -> None:
     """In pieces, between which others have their turn."""
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            adaptor, peer = ends.open()
-            _, other = ends.open()
-            adaptor.say(PLENTY)
-            await trio.testing.wait_all_tasks_blocked()
-            peer.setblocking(False)
-            async_peer = trio.socket.from_stdlib_socket(peer)
-            got = turns = 0
-            with trio.fail_after(60):
-                for octets in (PLENTY, PLENTY[:100_000]):
-                    while got < len(octets):
-                        got += len(await async_peer.recv(1 << 18))
-                        other.sendall(b"hello")
-                        await trio.testing.wait_all_tasks_blocked()
-                        assert other.recv(100) == b"hello"
-                        turns += 1
-                    assert got == len(octets)
-                    got = 0
-                    adaptor.say(PLENTY[:100_000])
-                    adaptor.on_wake()
-            assert turns > 10
-            assert not adaptor.lost
-            nursery.cancel_scope.cancel()
+    async with driven() as ends:
+        adaptor, peer = ends.open()
+        _, other = ends.open()
+        adaptor.say(PLENTY)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.setblocking(False)
+        async_peer = trio.socket.from_stdlib_socket(peer)
+        got = turns = 0
+        with trio.fail_after(60):
+            for octets in (PLENTY, PLENTY[:100_000]):
+                while got < len(octets):
+                    got += len(await async_peer.recv(1 << 18))
+                    other.sendall(b"hello")
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert other.recv(100) == b"hello"
+                    turns += 1
+                assert got == len(octets)
+                got = 0
+                adaptor.say(PLENTY[:100_000])
+                adaptor.on_wake()
+        assert turns > 10
+        assert not adaptor.lost
 
 
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_peer_that_goes_while_its_socket_is_full(reset: bool) -> None:
-    async with trio.open_nursery() as nursery:
-        with ExitStack() as stack:
-            ends = Ends(nursery, stack)
-            listening = socket.create_server(("127.0.0.1", 0))
-            stack.callback(listening.close)
-            peer = socket.create_connection(listening.getsockname())
-            ours, _ = listening.accept()
-            adaptor = ends.endpoints(INFO)
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-            nursery.start_soon(run_adaptor, stream, adaptor, ends.flush)
-            adaptor.say(PLENTY)
-            await trio.testing.wait_all_tasks_blocked()
-            if reset:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            peer.close()
-            with trio.fail_after(30):
-                await until(lambda: adaptor.lost == 1)
+    async with driven() as ends:
+        adaptor, peer = ends.open(connected_by_tcp())
+        adaptor.say(PLENTY)
+        await trio.testing.wait_all_tasks_blocked()
+        if reset:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        peer.close()
+        with trio.fail_after(30):
+            await until(lambda: adaptor.lost == 1)
 
 
 async def test_what_a_turn_leaves_is_written_in_the_next() -> None:
     """A flush ends somewhere although the socket takes more: others are waiting."""
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            adaptor, peer = ends.open()
-            await trio.testing.wait_all_tasks_blocked()
-            pieces = [bytes((number,)) * 100 for number in range(5)]
-            taken: Iterator[list[bytes | memoryview]] = iter([[piece] for piece in pieces])
-            adaptor.data_to_send = lambda limit: next(taken, [])  # type: ignore[method-assign]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("van.transport.driver.FLUSH_LIMIT", 150)
-                patch.setattr("van.transport.driver.BATCH_SIZE", 100)
-                adaptor.on_wake()
-                assert len(peer.recv(1000)) == 200
-                with trio.fail_after(30):
-                    await trio.testing.wait_all_tasks_blocked()
-                assert len(peer.recv(1000)) == 300
-            nursery.cancel_scope.cancel()
+    async with driven() as ends:
+        adaptor, peer = ends.open()
+        await trio.testing.wait_all_tasks_blocked()
+        pieces = [bytes((number,)) * 100 for number in range(5)]
+        taken: Iterator[list[bytes | memoryview]] = iter([[piece] for piece in pieces])
+        adaptor.data_to_send = lambda limit: next(taken, [])  # type: ignore[method-assign]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("van.transport.driver.FLUSH_LIMIT", 150)
+            patch.setattr("van.transport.driver.BATCH_SIZE", 100)
+            adaptor.on_wake()
+            assert len(peer.recv(1000)) == 200
+            with trio.fail_after(30):
+                await trio.testing.wait_all_tasks_blocked()
+            assert len(peer.recv(1000)) == 300
 
 
 async def test_a_reset_connection_says_why() -> None:
-    async with trio.open_nursery() as nursery:
-        with ExitStack() as stack:
-            ends = Ends(nursery, stack)
-            listening = socket.create_server(("127.0.0.1", 0))
-            stack.callback(listening.close)
-            peer = socket.create_connection(listening.getsockname())
-            ours, _ = listening.accept()
-            adaptor = ends.endpoints(INFO)
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-            nursery.start_soon(run_adaptor, stream, adaptor, ends.flush)
-            await trio.testing.wait_all_tasks_blocked()
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            peer.close()
-            with trio.fail_after(30):
-                await until(lambda: adaptor.lost == 1)
-            assert "reset" in adaptor.reason
+    async with driven() as ends:
+        adaptor, peer = ends.open(connected_by_tcp())
+        await trio.testing.wait_all_tasks_blocked()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        peer.close()
+        with trio.fail_after(30):
+            await until(lambda: adaptor.lost == 1)
+        assert "reset" in adaptor.reason
 
 
 class Pings:
@@ -273,21 +253,18 @@ class Turns(trio.abc.Instrument):
 @asynccontextmanager
 async def staying() -> AsyncIterator[tuple[Ends, Pings, Turns]]:
     """A connection that is never quiet, and a poller that would stay for a minute if nobody else had anything to do."""
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            _, peer = ends.open()
-            await trio.testing.wait_all_tasks_blocked()
-            poller = the_poller()
-            assert poller is not None
-            poller.stays = 60.0
-            pings, turns = Pings(peer), Turns()
-            trio.lowlevel.add_instrument(turns)
-            with trio.fail_after(60), pings:
-                yield ends, pings, turns
-            poller.stays = 0.0
-            await trio.to_thread.run_sync(pings.join)
-            nursery.cancel_scope.cancel()
+    async with driven() as ends:
+        _, peer = ends.open()
+        await trio.testing.wait_all_tasks_blocked()
+        poller = the_poller()
+        assert poller is not None
+        poller.stays = 60.0
+        pings, turns = Pings(peer), Turns()
+        trio.lowlevel.add_instrument(turns)
+        with trio.fail_after(60), pings:
+            yield ends, pings, turns
+        poller.stays = 0.0
+        await trio.to_thread.run_sync(pings.join)
 
 
 async def test_while_it_stays_nothing_turns() -> None:
@@ -363,28 +340,25 @@ async def test_a_fault_of_a_flush_ends_the_connection_that_asked_for_it() -> Non
         if faults:
             raise faults.pop()
 
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            ends = Ends(nursery, stack)
-            ours, theirs = socket.socketpair()
-            stack.callback(theirs.close)
-            adaptor = ends.endpoints(INFO)
-            _, other = ends.open()
+    async with driven() as ends:
+        ours, theirs = socket.socketpair()
+        ends.stack.callback(theirs.close)
+        adaptor = ends.endpoints(INFO)
+        _, other = ends.open()
 
-            async def guard() -> None:
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-                with pytest.raises(RuntimeError, match="planted fault"):
-                    await run_adaptor(stream, adaptor, faulty)
+        async def guard() -> None:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            with pytest.raises(RuntimeError, match="planted fault"):
+                await run_adaptor(stream, adaptor, faulty)
 
-            nursery.start_soon(guard)
-            await trio.testing.wait_all_tasks_blocked()
-            theirs.sendall(b"hello")
-            with trio.fail_after(30):
-                await until(lambda: adaptor.lost == 1)
-            other.sendall(b"hello")
-            await trio.testing.wait_all_tasks_blocked()
-            assert other.recv(100) == b"hello"
-            nursery.cancel_scope.cancel()
+        ends.nursery.start_soon(guard)
+        await trio.testing.wait_all_tasks_blocked()
+        theirs.sendall(b"hello")
+        with trio.fail_after(30):
+            await until(lambda: adaptor.lost == 1)
+        other.sendall(b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        assert other.recv(100) == b"hello"
 
 
 async def test_who_was_removed_in_the_same_turn_is_not_read() -> None:

@@ -160,18 +160,10 @@ class _Driver(Reader):
     def _write(self, chunks: list[bytes | memoryview]) -> int:
         """Write without waiting. Returns the octets written, or -1 when the writer task has to go on."""
         total = sum(map(len, chunks))
-        count = len(chunks)
-        try:
-            if total >= count * SCATTER_SIZE and count <= MAX_CHUNKS:
-                size = os.writev(self.descriptor, chunks)
-            else:
-                chunks = [b"".join(chunks)]
-                size = os.write(self.descriptor, chunks[0])
-        except BlockingIOError:
-            size = 0
+        size = write_chunks(self.descriptor, chunks, total)
         if size == total:
             return size
-        self.leftover = _without(chunks, size)
+        self.leftover = rest_of(chunks, size)
         self._block()
         return -1
 
@@ -377,7 +369,21 @@ def _one_end_at_a_time() -> trio.Lock:
         return lock
 
 
-def _without(chunks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
+def write_chunks(descriptor: int, chunks: list[bytes | memoryview], total: int) -> int:
+    """Write to a socket that does not block: small chunks joined, large ones scattered. Returns the octets it took.
+
+    total: the octets of all chunks.
+    """
+    count = len(chunks)
+    try:
+        if total >= count * SCATTER_SIZE and count <= MAX_CHUNKS:
+            return os.writev(descriptor, chunks)
+        return os.write(descriptor, b"".join(chunks))
+    except BlockingIOError:
+        return 0
+
+
+def rest_of(chunks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
     """The chunks behind the first `size` octets."""
     for index, chunk in enumerate(chunks):
         if size < len(chunk):
