@@ -52,6 +52,8 @@ cert_file = '{certificate}'
 """
 LINKS = 1000
 # Until the figures of a process stand still, in seconds.
+# Addresses are known when memory has not grown for so long, in seconds.
+SETTLING = 2.0
 QUIET = 1.0
 # A router gives memory back when no connection has ended for twenty seconds.
 GONE_SECONDS = 30.0
@@ -127,9 +129,10 @@ def known(count: int) -> Figures:
         time.sleep(QUIET)
         empty = resident_kib(far) or 0
         with Generator().idle(network.port, max(1, count // LINKS), links=LINKS):
+            # They come in batches.
             full, last = resident_kib(far) or 0, -1
             while full != last:
-                time.sleep(QUIET)
+                time.sleep(SETTLING)
                 full, last = resident_kib(far) or 0, full
         time.sleep(Patience.gone)
         left = resident_kib(far) or 0

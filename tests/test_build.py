@@ -95,3 +95,28 @@ def test_no_call_of_super_passes_arguments_that_it_does_not_name(module: str) ->
                 if starred or any(keyword.arg is None for keyword in node.keywords):
                     wrong.append(f"{function.name}, line {node.lineno}")
     assert wrong == []
+
+
+def test_no_constructor_runs_twice() -> None:
+    """Of a class that interpreted ones may not extend, `new` runs the constructor: an inherited one that `init` would
+    run, since its own class may be extended, runs twice when the interpreter makes an object, and leaks what it set."""
+    paths = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in compilable()]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    classes = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+    def extensible(node: ast.ClassDef) -> bool:
+        return any("allow_interpreted_subclasses=True" in ast.unparse(each) for each in node.decorator_list)
+
+    def constructed_by(node: ast.ClassDef) -> ast.ClassDef | None:
+        if any(isinstance(each, ast.FunctionDef) and each.name == "__init__" for each in node.body):
+            return node
+        bases = [classes[name] for name in map(ast.unparse, node.bases) if name in classes]
+        return next(filter(None, map(constructed_by, bases)), None)
+
+    wrong = []
+    for node in classes.values():
+        constructor = constructed_by(node)
+        if constructor is not None and extensible(constructor) and not extensible(node):
+            if constructor is not node:
+                wrong.append(f"{node.name}, of {constructor.name}")
+    assert wrong == []

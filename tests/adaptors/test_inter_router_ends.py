@@ -17,18 +17,20 @@ from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import AnonymousClient, SaslClient
 from van.amqp.sender_link import SenderLink
 from van.routing.neighbor import ControlReceiver, ControlSender
+from van.routing.router import LinkOwner, Router
 
 
-class Witness(InterRouterAdaptor):
-    """Notes how many neighbours its router has whenever a link goes."""
+class Witness(dict[Link, LinkOwner]):
+    """The links of an adaptor; notes how many neighbours its router has whenever a link goes."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, router: Router) -> None:
+        super().__init__()
+        self.router = router
         self.neighbors_left: list[int] = []
-        super().__init__(*args, **options)
 
-    def _forget(self, link: Link) -> None:
+    def pop(self, link: Link, *default: Any) -> Any:
         self.neighbors_left.append(len(self.router.neighbors))
-        super()._forget(link)
+        return super().pop(link, *default)
 
 
 def line_of_two() -> Line:
@@ -145,17 +147,18 @@ def test_with_the_session_of_the_control_links_the_neighbour_is_lost(accepting: 
 def test_the_core_hears_of_it_before_the_links_go(how: str) -> None:
     network = Routers()
     a, b = network.router("A"), network.router("B")
-    adaptor = Witness(b.router, b.call().settings, number=9, accepting=False)
+    adaptor = b.call()
+    adaptor.links = witness = Witness(b.router)
     line = network.wire(adaptor, a.accept())
-    assert list(b.router.neighbors) == [9]
+    assert len(b.router.neighbors) == 1
     if how == "cut":
         line.cut()
     elif how == "close":
         adaptor.close(ErrorCondition.CONNECTION_FORCED, "enough")
     else:
         adaptor.give_back()
-    assert len(adaptor.neighbors_left) >= 10
-    assert set(adaptor.neighbors_left) == {0}
+    assert len(witness.neighbors_left) >= 10
+    assert set(witness.neighbors_left) == {0}
     assert adaptor.neighbor is None
 
 

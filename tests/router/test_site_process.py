@@ -20,6 +20,7 @@ from van.amqp.framing import AMQP_HEADER, encode_frame
 from van.amqp.performatives import Open
 from van.client import connect
 from van.router.process import (
+    ADDRESSES,
     ENDED_CONNECTIONS,
     ENDED_ENOUGH,
     OPEN_MAX,
@@ -230,6 +231,19 @@ def test_memory_is_given_back_when_enough_have_ended_and_no_more_end() -> None:
         collections.connection_ended()
     collections.tidy(0, quiet=False)
     collections.tidy(2 * OPEN_SHARE * ENDED_ENOUGH, quiet=True)
+    assert not done
+    collections.tidy(0, quiet=True)
+    assert done == ["gave back"]
+
+
+def test_memory_is_given_back_when_many_addresses_were_forgotten() -> None:
+    done: list[str] = []
+    collections = FullCollections(lambda: done.append("collected"), lambda: done.append("gave back"))
+    collections.addresses_forgotten(ADDRESSES * (ENDED_ENOUGH - 1))
+    collections.tidy(0, quiet=True)
+    assert not done
+    collections.addresses_forgotten(ADDRESSES)
+    collections.tidy(0, quiet=False)
     assert not done
     collections.tidy(0, quiet=True)
     assert done == ["gave back"]

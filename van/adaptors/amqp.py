@@ -23,7 +23,6 @@ from van.amqp.events import (
 )
 from van.amqp.framing import DEFAULT_MAX_FRAME_SIZE
 from van.amqp.link import Link
-from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
@@ -113,7 +112,6 @@ class ConnectionSettings:
         self.failover = failover
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class AmqpAdaptor(Adaptor):
     """One AMQP connection of an application (role normal), and what connections of all roles have in common.
 

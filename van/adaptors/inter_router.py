@@ -19,7 +19,6 @@ from van.adaptors.streams import StreamSessions, link_name
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, ErrorCondition
 from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
 from van.amqp.link import Link
-from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Open
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sasl import SaslClient, SaslServer
@@ -51,7 +50,6 @@ INTER_ROUTER_DATA: Final = "inter-router-data"
 PRIORITIES: Final = 10
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class InterRouterAdaptor(AmqpAdaptor):
     """One connection to another router.
 

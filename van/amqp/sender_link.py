@@ -11,6 +11,7 @@ from van.amqp.delivery_state import Rejected
 from van.amqp.errors import ErrorCondition
 from van.amqp.hot import encode_transfer, transfer_prefix
 from van.amqp.link import Link
+from van.amqp.native import mypyc_attr
 from van.amqp.performatives import ROLE_SENDER, Attach, Error
 from van.amqp.serial import MASK, serial_add, serial_distance
 
@@ -26,6 +27,7 @@ MAX_WRITTEN_FRAME: Final = 131072
 LINK_QUANTUM: Final = 32768
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NoSource(DeliverySource):
     """Owner of a sender link that nobody has taken yet."""
 

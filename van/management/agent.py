@@ -21,6 +21,7 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import DecodeError
 from van.amqp.link import RCV_FIRST, SND_MIXED, SND_SETTLED
 from van.amqp.message import Message
+from van.amqp.native import mypyc_attr
 from van.amqp.performatives import Attach, Error
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.session import Session
@@ -326,6 +327,7 @@ class _Requests(DeliverySink):
         link.grant(1)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Replies(DeliverySource):
     """The owner of the link that replies leave by."""
 

@@ -30,6 +30,8 @@ OPEN_SHARE: Final = 4
 # more end: a collection empties the interpreter's free lists, which pin arenas of a MiB each. Of the 16 KB of each of
 # 10 000 connections 3 to 6 KB stay: arenas in which a few objects live on.
 ENDED_ENOUGH: Final = 100
+# An address takes a sixteenth of the memory of a connection.
+ADDRESSES: Final = 16
 
 
 def raise_file_limit() -> int:
@@ -92,6 +94,9 @@ class FullCollections:
     def connection_ended(self) -> None:
         self._ended += 1
         self._untidy += 1
+
+    def addresses_forgotten(self, count: int) -> None:
+        self._untidy += count // ADDRESSES
 
     def tidy(self, connections: int, *, quiet: bool) -> None:
         """Collect if that is worth while with so many `connections` open. `quiet`: none has ended of late."""

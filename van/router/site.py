@@ -92,6 +92,8 @@ TIDY_INTERVAL: Final = 1.0
 # When none has ended for so long, memory is given back. It is more than the default idle time-out, 16 s: trio keeps up
 # to a thousand deadlines of tasks that have gone until they pass.
 QUIET_SECONDS: Final = 20.0
+# So many addresses that were forgotten are looked after like connections that have ended.
+MANY_ADDRESSES: Final = 5000
 # How long deliveries may take to be settled once the router was asked to end, in seconds. A service manager kills after
 # ten or more; receivers that need longer get their deliveries again from whoever sent them.
 SETTLE_SECONDS: Final = 5.0
@@ -362,9 +364,14 @@ class Site:
 
     def wake(self) -> None:
         """What every driver calls after a batch: whatever has something to write does, and no deadline is missed."""
-        self.router.wake_touched()
+        router = self.router
+        router.wake_touched()
+        if router.forgotten >= MANY_ADDRESSES:
+            self._collections.addresses_forgotten(router.forgotten)
+            router.forgotten = 0
+            self._ended.set()
         # An event that brings the core's deadline forward is in a batch: the task that waits hears of it here.
-        if self.router.next_deadline() < self._wakes_at:
+        if router.next_deadline() < self._wakes_at:
             self._wakes_at = -inf
             self._sooner.set()
 
@@ -380,7 +387,7 @@ class Site:
                         await trio.lowlevel.checkpoint()
                     now = trio.current_time()
                 router.handle_deadline(now)
-                router.wake_touched()
+                self.wake()
                 # What it does by slices has a deadline of now again: others have their turn between two.
                 await trio.lowlevel.checkpoint()
                 continue

@@ -127,6 +127,8 @@ class Router(LinkStateOwner):
         self.now = now
         self.ending = False
         self.addresses: dict[str, Address] = {}
+        # How many addresses there were that are no more; whoever counts them sets it back.
+        self.forgotten = 0
         self.streams: dict[IncomingLink, Delivery] = {}
         self.patterns = PatternTable()
         for config in addresses:
@@ -211,6 +213,7 @@ class Router(LinkStateOwner):
         """Forget an address that nobody uses any more."""
         if address.unused() and self.addresses.get(address.key) is address:
             del self.addresses[address.key]
+            self.forgotten += 1
 
     def temporary_address(self, mobile: bool) -> str:
         """A new address for a dynamic terminus: local to this router for receivers, `mobile` for senders."""
