@@ -51,6 +51,7 @@ name = "site"
 cert_file = '{certificate}'
 """
 LINKS = 1000
+ROUNDS = 3
 # Until the figures of a process stand still, in seconds.
 # Addresses are known when memory has not grown for so long, in seconds.
 SETTLING = 2.0
@@ -120,6 +121,20 @@ def held(count: int, *, connections: bool, links: int = 1, transport: str = "tcp
         "CPU µs each": (after - before) * 1e6 / each,
         "connections/s": speed if connections else None,
     }
+
+
+def rounds(count: int) -> Figures:
+    """`count` connections come and go, three times: whether what each leaves behind adds up."""
+    figures: Figures = {}
+    with serving() as (router, port):
+        empty = memory(router)
+        figures["empty MB"] = empty / 1e6
+        for number in range(1, ROUNDS + 1):
+            with Generator().idle(port, count):
+                figures[f"{number}: MB"] = memory(router) / 1e6
+            time.sleep(Patience.gone)
+            figures[f"left MB, {number}"] = memory(router) / 1e6
+    return figures
 
 
 def known(count: int) -> Figures:
@@ -283,6 +298,7 @@ ROWS: dict[str, tuple[str, int, Measure]] = {
         10_000,
         partial(held, connections=True, transport="tls"),
     ),
+    "rounds": ("connections three times over", 10_000, rounds),
     "links": ("links on one connection, an address each", 1000, partial(held, connections=False, links=LINKS)),
     "addresses": ("links, an address each, on 100 connections", 100_000, partial(held, connections=False, links=LINKS)),
     "known": ("addresses that another router has", 100_000, known),
