@@ -130,5 +130,5 @@ def test_networks_of_engines_are_measured_and_drawn(tmp_path: Path) -> None:
 
 def test_many_of_everything_at_one_router() -> None:
     rows = run("scale.py", "--scale", "0.02", "--gone", "0", "--seconds", "0.5", runs=False)
-    assert len(rows) == 10
+    assert len(rows) == 11
     assert all(any(figure for figure in row.values()) for row in rows.values())
