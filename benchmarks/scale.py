@@ -53,9 +53,9 @@ cert_file = '{certificate}'
 LINKS = 1000
 ROUNDS = 3
 # Until the figures of a process stand still, in seconds.
+QUIET = 1.0
 # Addresses are known when memory has not grown for so long, in seconds.
 SETTLING = 2.0
-QUIET = 1.0
 # A router gives memory back when no connection has ended for twenty seconds.
 GONE_SECONDS = 30.0
 STORM_PROCESSES = 2

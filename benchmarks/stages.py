@@ -44,7 +44,7 @@ from van.router.process import settle_memory
 from van.routing.address import AddressConfig, Distribution
 from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
-from van.transport.driver import BATCH_SIZE, rest_of, write_chunks
+from van.transport.driver import BATCH_SIZE, write_chunks
 
 STAGES = ("read", "frame", "session", "route", "settle", "encode", "write")
 LOOP = "loop"
@@ -121,12 +121,11 @@ class Station:
         """Write without waiting; what the socket does not take is left."""
         total = sum(map(len, chunks))
         a = _clock()
-        size = write_chunks(self.descriptor, chunks, total)
+        self.left = write_chunks(self.descriptor, chunks, total)
         self.spent.write += _clock() - a - self.loop.look
         self.spent.writes += 1
-        if size == total:
+        if not self.left:
             return
-        self.left = rest_of(chunks, size)
         self.loop.selector.modify(self.connected, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def write_on(self) -> None:

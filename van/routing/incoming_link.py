@@ -176,9 +176,21 @@ class IncomingLink(DeliverySink):
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
         link = self.link
+        if not settled or state is not ACCEPTED or delivery.more or link.rcv_settle_mode == RCV_SECOND:
+            if not self.outcome_settles(delivery, state, settled):
+                return
+        link.session.settle(delivery, state)
+        owed = self.owed + 1
+        self.owed = owed
+        if owed >= self.grant_at and not self.blocked:
+            self.give_back()
+
+    def outcome_settles(self, delivery: Delivery, state: object, settled: bool) -> bool:
+        """Whether an outcome that is not the usual one settles the delivery here; its sender is told if it does not."""
+        link = self.link
         if not settled:
             link.update(delivery, state)
-            return
+            return False
         if state is not ACCEPTED:
             self.count(state)
         if delivery.more:
@@ -187,12 +199,8 @@ class IncomingLink(DeliverySink):
             # The sender settles second (2.6.12): it is told, and `updated` follows.
             delivery.origin = None
             link.update(delivery, state)
-            return
-        link.session.settle(delivery, state)
-        owed = self.owed + 1
-        self.owed = owed
-        if owed >= self.grant_at and not self.blocked:
-            self.give_back()
+            return False
+        return True
 
     def settles_second(self) -> bool:
         return self.link.rcv_settle_mode == RCV_SECOND and not self.gone

@@ -158,7 +158,7 @@ class Router(LinkStateOwner):
         self._by_text: dict[str, Annotations] = {}
         self.routed = Address("", Distribution.BALANCED, self._forward_routed, None)
         self.engine: LinkStateEngine | None = None
-        if mode == "interior":
+        if self.mode == "interior":
             self.engine = LinkStateEngine(id, self, instance=instance, sequence=sequence, timers=timers, now=now)
 
     def _prepare(self) -> None:

@@ -106,17 +106,9 @@ class RouterIncomingLink(IncomingLink):
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
         link = self.link
-        if not settled:
-            link.update(delivery, state)
-            return
-        if state is not ACCEPTED:
-            self.count(state)
-        if delivery.more:
-            self._end_early(delivery)
-        elif link.rcv_settle_mode == RCV_SECOND and self.settles_second():
-            delivery.origin = None
-            link.update(delivery, state)
-            return
+        if not settled or state is not ACCEPTED or delivery.more or link.rcv_settle_mode == RCV_SECOND:
+            if not self.outcome_settles(delivery, state, settled):
+                return
         link.session.settle(delivery, state)
 
     def left(self, delivery: Delivery) -> None:

@@ -160,10 +160,9 @@ class _Driver(Reader):
     def _write(self, chunks: list[bytes | memoryview]) -> int:
         """Write without waiting. Returns the octets written, or -1 when the writer task has to go on."""
         total = sum(map(len, chunks))
-        size = write_chunks(self.descriptor, chunks, total)
-        if size == total:
-            return size
-        self.leftover = rest_of(chunks, size)
+        self.leftover = write_chunks(self.descriptor, chunks, total)
+        if not self.leftover:
+            return total
         self._block()
         return -1
 
@@ -369,21 +368,24 @@ def _one_end_at_a_time() -> trio.Lock:
         return lock
 
 
-def write_chunks(descriptor: int, chunks: list[bytes | memoryview], total: int) -> int:
-    """Write to a socket that does not block: small chunks joined, large ones scattered. Returns the octets it took.
+def write_chunks(descriptor: int, chunks: list[bytes | memoryview], total: int) -> list[bytes | memoryview]:
+    """Write to a socket that does not block: small chunks joined, large ones scattered. Returns what it did not take.
 
     total: the octets of all chunks.
     """
     count = len(chunks)
     try:
         if total >= count * SCATTER_SIZE and count <= MAX_CHUNKS:
-            return os.writev(descriptor, chunks)
-        return os.write(descriptor, b"".join(chunks))
+            size = os.writev(descriptor, chunks)
+        else:
+            chunks = [b"".join(chunks)]
+            size = os.write(descriptor, chunks[0])
     except BlockingIOError:
-        return 0
+        return chunks
+    return [] if size == total else _without(chunks, size)
 
 
-def rest_of(chunks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
+def _without(chunks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
     """The chunks behind the first `size` octets."""
     for index, chunk in enumerate(chunks):
         if size < len(chunk):
