@@ -34,6 +34,8 @@ id = "chaos"
 memory_limit = "{MEMORY_LIMIT}"
 [[listener]]
 url = "amqp://127.0.0.1:0"
+# Where it is written, credit does not grow: so much may be in doubt when a sender is cut off.
+link_capacity = {LINK_CAPACITY}
 [log]
 format = "json"
 """
