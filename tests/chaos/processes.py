@@ -102,12 +102,18 @@ class Router:
 
 
 class Run:
-    """One run; between two injuries it waits up to `pause` seconds, and `patience` is how long it may take in all."""
+    """One run; between two injuries it waits up to `pause` seconds, and `patience` is how long it may take in all.
 
-    def __init__(self, seed: int, messages: int, patience: float, pause: float = 0.5) -> None:
+    Senders that are done before there were `injuries` send as many messages again: how many that is depends on the
+    machine.
+    """
+
+    def __init__(self, seed: int, messages: int, patience: float, pause: float = 0.5, injuries: int = 0) -> None:
         self.pause = pause
+        self.injuries = injuries
+        self.portion = messages // CLIENTS
         self.random = random.Random(seed)
-        self.each = messages // CLIENTS
+        self.each = self.portion
         self.patience = patience
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
@@ -165,7 +171,11 @@ class Run:
             assert not failed, f"sender {failed} failed"
             assert self.router.process.poll() is None, self.router.lines[-20:]
             if not running:
-                return
+                if self._injured() >= self.injuries:
+                    return
+                self.each += self.portion
+                self.senders = [self._sender(index) for index in range(CLIENTS)]
+                continue
             assert time.monotonic() < start + self.patience, f"senders {running} are stuck"
             kind = draw.choice(["kill sender", "kill receiver", "cut sender", "cut receiver"])
             index = draw.choice(running) if "sender" in kind else draw.randrange(CLIENTS)
@@ -180,6 +190,9 @@ class Run:
                 else:
                     self.receivers[index] = self._receiver(index)
             self.counts[kind] += 1
+
+    def _injured(self) -> int:
+        return sum(count for kind, count in self.counts.items() if " " in kind)
 
     def _compare(self) -> None:
         received: dict[str, set[int]] = {name: set() for name in ("R", *OUTCOMES)}
