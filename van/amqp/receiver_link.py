@@ -163,6 +163,9 @@ class ReceiverLink(Link):
             delivery.holder.held += len(payload)
         self.sink.extend(delivery, payload)
 
+    def unreachable(self) -> None:
+        """Nobody receives any more what is sent here: a peer hears of it when it sends."""
+
     def hurry(self) -> None:
         if self.current is not None:
             self.sink.hurry(self.current)

@@ -39,6 +39,10 @@ class Adaptor:
     `read_size` is how many octets at most the driver hands over at a time. `departs` is set, with `closed`, by an
     adaptor whose stream goes on in another process: nothing more is read, and `depart` is called when what was written
     is out. `departed` says that it was.
+
+    While `reading` is unset the driver reads nothing; it looks after every batch and flush. `write_ended` is set when
+    nothing will follow what `data_to_send` still returns, although the peer may go on: the driver then ends its side of
+    the stream. With `resets` the stream is reset, not ended, once the adaptor has closed or is lost.
     """
 
     def __init__(self) -> None:
@@ -51,6 +55,9 @@ class Adaptor:
         self.read_size = READ_SIZE
         self.departs = False
         self.departed = False
+        self.reading = True
+        self.write_ended = False
+        self.resets = False
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""
@@ -66,6 +73,9 @@ class Adaptor:
         Fewer than that are all there is, and `closed` is then as it stays.
         """
         raise NotImplementedError
+
+    def look(self) -> None:
+        """Take note of what has happened: called in place of `data_to_send` while nothing can be written."""
 
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called, in seconds of the driver's clock; infinity for never."""

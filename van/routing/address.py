@@ -239,6 +239,13 @@ class Address:
         """A receiver is gone."""
         if link in self.outgoing:
             self.outgoing.remove(link)
+            self.lost_one()
+
+    def lost_one(self) -> None:
+        """A receiver is gone, here or elsewhere: senders of this process want to know if it was the last."""
+        if not self.reachable():
+            for incoming in self.incoming:
+                incoming.link.unreachable()
 
     def unused(self) -> bool:
         """Whether nobody is attached, so that it can be forgotten."""

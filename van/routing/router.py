@@ -495,6 +495,7 @@ class Router(LinkStateOwner):
             address.remote.remove(router_id)
             if not address.remote.routers:
                 self.starved.pop(address, None)
+                address.lost_one()
             if address.edges is not None:
                 address.edges.changed()
             self.release(address)

@@ -9,9 +9,13 @@ Whoever writes has `blocked` to himself, so nobody else writes meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Final
 
@@ -36,6 +40,8 @@ SCATTER_SIZE: Final = 2048
 MAX_CHUNKS: Final = 512
 # How long an adaptor that has closed may take to get its last octets out, in seconds.
 LINGER: Final = 5.0
+# SO_LINGER switched on, with no time to linger.
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Driver(Reader):
@@ -51,8 +57,12 @@ class _Driver(Reader):
         "fault",
         "leftover",
         "patience",
+        "paused",
         "poller",
+        "resumed",
+        "shut",
         "stream",
+        "unread",
         "wake",
         "wake_touched",
         "watching",
@@ -78,12 +88,22 @@ class _Driver(Reader):
         self.poller: Poller | None = None
         # The poller has been asked to say when the socket takes more.
         self.watching = False
+        # The adaptor wants nothing read; and then, the stream has ended both ways, so that the poller forgot it.
+        self.paused = False
+        self.unread = False
+        # Set whenever a reader task may go on.
+        self.resumed = trio.Event()
+        # We have ended our side of the stream.
+        self.shut = False
         # Around what the writer task writes: a peer that takes nothing is waited for as long as it is not given up.
         self.patience: trio.CancelScope | None = None
 
     def flush(self) -> None:
         """Write what there is: the adaptor's `on_wake`."""
+        adaptor = self.adaptor
         if self.blocked or self.failed:
+            if not self.failed:
+                self._look()
             self.be_patient()
             return
         if self.descriptor < 0:
@@ -91,7 +111,6 @@ class _Driver(Reader):
             self.wake.set()
             return
         room = FLUSH_LIMIT
-        adaptor = self.adaptor
         while room > 0:
             try:
                 chunks = adaptor.data_to_send(BATCH_SIZE)
@@ -110,11 +129,58 @@ class _Driver(Reader):
                     return
             if size < BATCH_SIZE:
                 # That was all.
+                if self.paused is adaptor.reading:
+                    self._read_or_not()
+                if adaptor.write_ended and not self.shut:
+                    self._shut()
                 if adaptor.closed or adaptor.next_deadline() < self.deadline:
                     self.wake.set()
                 return
             room -= size
         self._block()
+
+    def _look(self) -> None:
+        """Have the adaptor take note while nothing can be written."""
+        try:
+            self.adaptor.look()
+        except Exception as fault:  # noqa: BLE001 - raised again by `run_adaptor`, for the guard of this connection
+            self.fail(fault)
+        if self.paused is self.adaptor.reading:
+            self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read, or read nothing for now, as the adaptor wants it."""
+        reading = self.adaptor.reading
+        self.paused = not reading
+        if reading:
+            self.resumed.set()
+        if self.poller is not None:
+            if self.unread and reading:
+                self.unread = False
+                self.poller.add(self.descriptor, self, self.wake_touched)
+            if not self.unread:
+                self.poller.watch(self.descriptor, reading=reading, writing=self.watching)
+
+    def _ended_unread(self) -> None:
+        """The stream is broken, or has ended both ways, and there may be octets that nobody wants to read yet."""
+        assert isinstance(self.stream, trio.SocketStream)
+        if self.shut and not self.stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.unread = True
+            self.watching = False
+            if self.poller is not None:
+                self.poller.remove(self.descriptor)
+            return
+        self._broken(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+        self.ended = True
+        self.stop_reading()
+        self.wake.set()
+
+    def _shut(self) -> None:
+        """Everything is out, and nothing will follow: the peer is told. What it sends is still read."""
+        self.shut = True
+        assert isinstance(self.stream, trio.SocketStream)
+        with suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_WR)
 
     def _block(self) -> None:
         """Write no more for now: the poller says when to go on. The writer task is for those who are stuck, or ending.
@@ -128,7 +194,7 @@ class _Driver(Reader):
             return
         if not self.watching:
             self.watching = True
-            poller.watch_writing(self.descriptor, True)
+            poller.watch(self.descriptor, reading=not self.paused, writing=True)
         adaptor = self.adaptor
         if adaptor.closed or min(adaptor.next_deadline(), adaptor.gives_up_at()) < self.deadline:
             self.wake.set()
@@ -155,7 +221,7 @@ class _Driver(Reader):
         if self.watching:
             self.watching = False
             if self.poller is not None:
-                self.poller.watch_writing(self.descriptor, False)
+                self.poller.watch(self.descriptor, reading=not self.paused, writing=False)
 
     def _write(self, chunks: list[bytes | memoryview]) -> int:
         """Write without waiting. Returns the octets written, or -1 when the writer task has to go on."""
@@ -182,6 +248,9 @@ class _Driver(Reader):
         adaptor = self.adaptor
         if self.failed or self.ended:
             return 0
+        if self.paused:
+            self._ended_unread()
+            return 0
         try:
             data = os.read(self.descriptor, adaptor.read_size)
         except BlockingIOError:
@@ -202,6 +271,8 @@ class _Driver(Reader):
             if adaptor.departs:
                 # What comes now is for whoever takes the stream over.
                 self.stop_reading()
+            elif self.paused is adaptor.reading:
+                self._read_or_not()
             if self.patience is not None:
                 self.be_patient()
             if adaptor.closed or adaptor.next_deadline() < self.deadline:
@@ -253,6 +324,10 @@ class _Driver(Reader):
         current_time = trio.current_time
         wake_touched = self.wake_touched
         while not self.failed:
+            if not adaptor.reading:
+                self.paused = True
+                self.resumed = trio.Event()
+                await self.resumed.wait()
             try:
                 data = await receive(adaptor.read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -345,6 +420,12 @@ class _Driver(Reader):
                 chunks = adaptor.data_to_send(WRITE_SIZE)
             if not chunks:
                 self.blocked = False
+                if self.paused is adaptor.reading:
+                    self._read_or_not()
+                if adaptor.write_ended and not self.shut:
+                    self.shut = True
+                    if isinstance(stream, trio.abc.HalfCloseableStream):
+                        await stream.send_eof()
                 return
             await stream.send_all(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             chunks = []
@@ -430,6 +511,10 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             adaptor.depart(driver.descriptor)
         adaptor.connection_lost(trio.current_time())
         wake_touched()
+        if adaptor.resets and isinstance(stream, trio.SocketStream):
+            # RFC 1122, 4.2.2.13: what is not out by now is thrown away, and the peer sees a reset.
+            with suppress(OSError):
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # In order, or when this is being cancelled at once: a peer that does not answer holds nobody up.
         with trio.move_on_after(LINGER):
             await stream.aclose()

@@ -58,6 +58,7 @@ class LayerAdaptor(Adaptor):
             if octets:
                 inner.receive_data(octets, now)
                 self.read_size = inner.read_size
+                self.reading = inner.reading
             if layer.ended or layer.fault:
                 self._end(now)
         if self._closing and layer.closed:
@@ -90,6 +91,7 @@ class LayerAdaptor(Adaptor):
         if not self._closing and not layer.held:
             inner = self.inner
             chunks = inner.data_to_send(limit)
+            self.reading = inner.reading
             if chunks:
                 layer.send(chunks)
             if inner.closed and sum(map(len, chunks)) < limit:
@@ -104,6 +106,10 @@ class LayerAdaptor(Adaptor):
     def _note_close(self) -> None:
         if self._close_by == inf:
             self._close_by = trio.current_time() + CLOSE_TIMEOUT
+
+    def look(self) -> None:
+        self.inner.look()
+        self.reading = self.inner.reading
 
     def next_deadline(self) -> float:
         return self._close_by if self._closing else self.inner.next_deadline()
@@ -128,3 +134,4 @@ class LayerAdaptor(Adaptor):
         if not self.inner.reason:
             self.inner.reason = self.reason
         self.inner.connection_lost(now)
+        self.resets = self.inner.resets

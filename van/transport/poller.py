@@ -52,7 +52,7 @@ class Reader:
         raise NotImplementedError
 
     def on_writable(self) -> None:
-        """Write what waits: called where `watch_writing` asked for it. Never raises."""
+        """Write what waits: called where `watch` asked for it. Never raises."""
         raise NotImplementedError
 
     def fail(self, fault: Exception) -> None:
@@ -105,9 +105,12 @@ class Poller(trio.abc.Instrument):
         if self._readers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def watch_writing(self, descriptor: int, watch: bool) -> None:
-        """Have the reader of a descriptor told whenever it can be written, or no longer."""
-        self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT if watch else select.EPOLLIN)
+    def watch(self, descriptor: int, *, reading: bool, writing: bool) -> None:
+        """Say anew what the reader of a descriptor is told: whenever it can be read, whenever it can be written.
+
+        That the stream is broken, or has ended both ways, it is told always, as if it could be read.
+        """
+        self._epoll.modify(descriptor, (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0))
 
     def ring(self, descriptor: int) -> None:
         """Do not stay when `descriptor` can be read: a task waits for it. Until `ring_no_more`."""

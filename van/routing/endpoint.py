@@ -1,0 +1,540 @@
+"""Links whose other end is in this process: how adaptors of other protocols take part, without AMQP between.
+
+To the core they are links like any other. The adaptor at their other end sends and receives by calling them. What the
+core has to say comes in the middle of somebody else's batch; so it is noted in the `EndpointSession`, and the adaptor
+is touched: it looks there when it is asked for octets.
+
+The names are the core's: by an *incoming* link deliveries come into the router, and the adaptor sends; by an
+*outgoing* link they leave the router, and the adaptor receives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from van.amqp.connection import Connection
+from van.amqp.delivery import Delivery, DeliveryTarget
+from van.amqp.delivery_state import RELEASED, Received
+from van.amqp.errors import AmqpSessionError, ErrorCondition
+from van.amqp.link import Link
+from van.amqp.performatives import ROLE_RECEIVER, ROLE_SENDER, Attach
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
+from van.amqp.serial import MASK
+from van.amqp.session import Session
+from van.amqp.terminus import Source, Target
+from van.routing.forwarder import drop_payload
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
+
+if TYPE_CHECKING:
+    from van.routing.adaptor import Adaptor
+    from van.routing.router import Router
+
+# What an adaptor may have read before it asks again is counted in frames of this size, in octets...
+ENDPOINT_FRAME: Final = 65536
+# ...and is so many of them at most: as much as a flow of TCP may have on its way without an acknowledgement.
+ENDPOINT_FRAMES: Final = 16
+# Credit of an idle link by which one stream at a time is sent.
+STREAM_LINK_CAPACITY: Final = 4
+
+
+class EndpointSession(Session):
+    """The links of one adaptor, and what the core has said of them since the adaptor last looked.
+
+    The adaptor takes what is in these lists and clears them, in `data_to_send` (which is what `Router.touch` leads to):
+
+    `ready`: outgoing links where deliveries wait, to be asked with `take`.
+    `told`: deliveries sent by us of which a receiver has spoken: `delivery.state` is what it said, and `owes(delivery)`
+    whether it may say more. One that was released because nobody receives is in here before `send` returns.
+    `credited`: incoming links that may send more than before.
+    `grown`: streams taken here of which more has come, or that have ended or were aborted.
+
+    `room` says how many octets may be sent on now, so that the router's byte budget holds.
+
+    Raises `AmqpSessionError` when there is no memory for one more.
+    """
+
+    __slots__ = ("adaptor", "credited", "grown", "owners", "ready", "router", "told", "touched")
+
+    def __init__(self, router: Router, adaptor: Adaptor, name: str) -> None:
+        """router: the core. adaptor: whom to touch. name: of the links, for management and the log."""
+        connection = Connection(
+            name,
+            accepting=False,
+            max_frame_size=ENDPOINT_FRAME,
+            window_policy=router.budget.policy(ENDPOINT_FRAMES, ENDPOINT_FRAME),
+            now=router.now,
+        )
+        super().__init__(connection)
+        self.router = router
+        self.adaptor = adaptor
+        self.touched = False
+        self.owners: dict[Link, IncomingLink | OutgoingLink] = {}
+        self.ready: list[EndpointSenderLink] = []
+        self.told: list[Delivery] = []
+        self.credited: list[EndpointReceiverLink] = []
+        self.grown: list[EndpointStream] = []
+        window = connection.window_policy.begin(self)
+        if window <= 0:
+            raise AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for a session's window")
+        self.incoming_window = self.window = window
+        self.renew_at = window // 2
+        self.local_begun = self.remote_begun = True
+
+    # -- for the adaptor -----------------------------------------------------------------------------------------
+
+    def attach_incoming(self, text: str, capacity: int, limit: int = 0) -> EndpointReceiverLink:
+        """A link to send by to the address `text`; empty: each message says where it goes (`to` of its properties).
+
+        capacity, limit: as `Router.attach_incoming` has them. One stream at a time goes by a link.
+
+        Raises `AmqpLinkError` when the address cannot be had.
+        """
+        link = EndpointReceiverLink(self, text)
+        target = Target(address=text or None)
+        attach = Attach(name=link.name, handle=0, role=ROLE_SENDER, source=Source(), target=target)
+        link.local = link.remote = attach
+        owner = self.router.attach_incoming(link, text, capacity, limit)
+        self._attached(link, owner)
+        return link
+
+    def attach_outgoing(self, text: str, capacity: int) -> EndpointSenderLink:
+        """A link to receive by from the address `text`; empty: a temporary one, which is then its `address`.
+
+        capacity: so many deliveries at a time are what *balanced* likes to have there.
+
+        Raises `AmqpLinkError` when the address cannot be had.
+        """
+        text = text or self.router.temporary_address(False)
+        link = EndpointSenderLink(self, text)
+        attach = Attach(name=link.name, handle=0, role=ROLE_RECEIVER, source=Source(address=text), target=Target())
+        link.local = link.remote = attach
+        owner = self.router.attach_outgoing(link, text, capacity)
+        link.link_credit = capacity
+        self._attached(link, owner)
+        return link
+
+    def _attached(self, link: EndpointReceiverLink | EndpointSenderLink, owner: IncomingLink | OutgoingLink) -> None:
+        link.local_attached = link.remote_attached = True
+        self.owners[link] = owner
+        self.router.started(owner)
+
+    def detach(self, link: Link) -> None:
+        """Give a link up: what waits goes elsewhere, a stream that has not ended is aborted.
+
+        Receivers may still settle what was sent; nobody is told.
+        """
+        owner = self.owners.pop(link, None)
+        if owner is None:
+            return
+        link.detach_sent = link.detach_received = True
+        if isinstance(link, EndpointSenderLink):
+            link.lose_streams()
+        self.router.detached(owner)
+        link.let_go()
+
+    def close(self) -> None:
+        """Give everything up. Nothing may be done with it afterwards."""
+        links = list(self.owners)
+        for link in links:
+            if isinstance(link, EndpointSenderLink):
+                link.lose_streams()
+        self.router.session_lost(self, self.owners.values())
+        for link in links:
+            self.detach(link)
+        self.end_sent = True
+        self.connection.window_policy.end(self)
+
+    def room(self) -> int:
+        """How many octets may be sent on now; when it was 0, the adaptor is touched once there is room again."""
+        if self.dormant:
+            self.activate()
+        if self.incoming_window <= self.renew_at:
+            self._renew()
+        window = self.incoming_window
+        return window * ENDPOINT_FRAME if window > 0 else 0
+
+    def owes(self, delivery: Delivery) -> bool:
+        """Whether the outcome of a delivery sent by us is still open."""
+        return self.unsettled_in.get(delivery.delivery_id) is delivery
+
+    def settle_sent(self, delivery: Delivery, state: object) -> None:
+        """Settle a delivery sent by us: its receiver named an outcome and waits, or nobody cares any more."""
+        if self.unsettled_in.get(delivery.delivery_id) is delivery:
+            del self.unsettled_in[delivery.delivery_id]
+            receiver = delivery.receiver
+            assert receiver is not None
+            receiver.sink.updated(delivery, state, True)
+
+    # -- from the core -------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have the adaptor look."""
+        if not self.touched:
+            self.touched = True
+            self.router.touch(self.adaptor)
+
+    def look(self) -> None:
+        """The adaptor looks now: whatever comes after this touches it again. Called before the lists are read."""
+        self.touched = False
+
+    def mark(self) -> None:
+        """There are no frames to write."""
+
+    def settle(self, delivery: Delivery, state: object) -> None:
+        delivery_id = delivery.delivery_id
+        unsettled = self.unsettled_in
+        if delivery_id not in unsettled:
+            return
+        del unsettled[delivery_id]
+        delivery.state = state
+        receiver = delivery.receiver
+        if receiver is not None and receiver.current is delivery:
+            receiver.current = None
+        self.told.append(delivery)
+        self.wake()
+
+    def update(self, delivery: Delivery, state: object) -> None:
+        if delivery.delivery_id in self.unsettled_in:
+            delivery.state = state
+            self.told.append(delivery)
+            self.wake()
+
+    def update_outgoing(self, delivery: Delivery, state: object, settled: bool) -> None:
+        if settled and self.unsettled_out.get(delivery.out_id) is delivery:
+            del self.unsettled_out[delivery.out_id]
+
+    def shrink_window(self, window: int) -> None:
+        if window < self.incoming_window:
+            self.incoming_window = self.window = self.max_window = window
+            self.renew_at = window // 2
+
+    def offer_window(self) -> None:
+        if not self.end_sent and self.room() > 0:
+            self.wake()
+
+    def spend(self, size: int) -> None:
+        """So many octets of payload have come in."""
+        self.held += size
+        self.incoming_window = max(0, self.incoming_window - 1 - size // ENDPOINT_FRAME)
+
+
+class EndpointReceiverLink(ReceiverLink):
+    """What an adaptor sends by: deliveries come into the router here. `link_credit` is how many it may send.
+
+    There is none while nobody receives: `reachable` tells, and the session's `credited` names a link also when that
+    has changed.
+    """
+
+    __slots__ = ("endpoint",)
+
+    def __init__(self, session: EndpointSession, name: str) -> None:
+        super().__init__(session, name)
+        self.endpoint = session
+
+    # -- for the adaptor -----------------------------------------------------------------------------------------
+
+    @property
+    def reachable(self) -> bool:
+        """Whether somebody in the network receives what is sent to the address."""
+        sink = self.sink
+        return isinstance(sink, IncomingLink) and not sink.blocked
+
+    def send(self, payload: bytes, settled: bool = False) -> Delivery:
+        """Send a whole message; there has to be credit. What becomes of it is told by the session."""
+        delivery = self._delivery(payload, settled)
+        self.sink.deliver(delivery)
+        return delivery
+
+    def begin(self, head: bytes, settled: bool = False) -> Delivery:
+        """Send the beginning of a stream at once; there has to be credit, and no stream under way (`current`).
+
+        head: everything that is needed to route it, at least.
+        """
+        delivery = self._delivery(b"", settled)
+        size = len(head)
+        self.endpoint.spend(size)
+        delivery.chunks = deque((head,))
+        delivery.more = True
+        self.current = delivery
+        self.current_size = size
+        sink = self.sink
+        sink.deliver(delivery)
+        sink.hurry(delivery)
+        return delivery
+
+    def append(self, payload: bytes, more: bool = True) -> None:
+        """Send more of the stream under way, or with `more` unset its end; without one nothing happens.
+
+        There is none any more as soon as its outcome is known.
+        """
+        delivery = self.current
+        if delivery is None:
+            return
+        size = len(payload)
+        self.current_size += size
+        if not more:
+            delivery.more = False
+            self.current = None
+        if size and delivery.chunks is not None:
+            delivery.chunks.append(payload)
+            self.endpoint.spend(size)
+        self.sink.extend(delivery, payload)
+
+    def abort(self) -> None:
+        """Give up the stream under way, if there is one."""
+        delivery = self.current
+        if delivery is None:
+            return
+        self.current = None
+        delivery.aborted = True
+        delivery.more = False
+        self.endpoint.forget_incoming(delivery)
+        self.sink.abort(delivery)
+
+    def _delivery(self, payload: bytes, settled: bool) -> Delivery:
+        session = self.endpoint
+        self.link_credit -= 1
+        self.delivery_count = (self.delivery_count + 1) & MASK
+        delivery_id = session.next_incoming_id
+        session.next_incoming_id = (delivery_id + 1) & MASK
+        delivery = Delivery(self, delivery_id, b"", payload, settled, session)
+        if payload:
+            session.spend(len(payload))
+        if not settled:
+            session.unsettled_in[delivery_id] = delivery
+        return delivery
+
+    # -- from the core -------------------------------------------------------------------------------------------
+
+    def grant(self, credit: int) -> None:
+        self.link_credit += credit
+        self.drain = False
+        session = self.endpoint
+        session.credited.append(self)
+        session.wake()
+
+    def request_drain(self) -> None:
+        returned = self.link_credit
+        self.link_credit = 0
+        self.delivery_count = (self.delivery_count + returned) & MASK
+        self.drained += returned
+        self.sink.flow_received(self, returned)
+
+    def unreachable(self) -> None:
+        sink = self.sink
+        if isinstance(sink, IncomingLink):
+            sink.starve()
+        self.endpoint.credited.append(self)
+        self.endpoint.wake()
+
+
+class EndpointSenderLink(SenderLink):
+    """What an adaptor receives by: deliveries leave the router here.
+
+    `address` is the text of its address. `streams` are those taken here that have not ended, or are not settled.
+    """
+
+    __slots__ = ("address", "endpoint", "streams")
+
+    def __init__(self, session: EndpointSession, address: str) -> None:
+        super().__init__(session, address)
+        self.endpoint = session
+        self.address = address
+        self.streams: dict[EndpointStream, None] = {}
+
+    # -- for the adaptor -----------------------------------------------------------------------------------------
+
+    def take(self) -> Delivery | None:
+        """The next delivery that waits; None when none does, and then the link is announced as `ready` again.
+
+        A whole one (`chunks` is None) has its message in `payload` and, unless it is pre-settled, wants to be settled
+        with `settle`. Any other wants to be made a `stream` at once; a whole one may be.
+        """
+        undelivered = self.source.undelivered
+        while undelivered:
+            delivery = undelivered.popleft()
+            if delivery.aborted:
+                continue
+            session = self.endpoint
+            self.delivery_count = (self.delivery_count + 1) & MASK
+            delivery.sender = self
+            delivery_id = delivery.out_id = session.next_delivery_id
+            session.next_delivery_id = (delivery_id + 1) & MASK
+            if not delivery.settled:
+                session.unsettled_out[delivery_id] = delivery
+            elif delivery.chunks is None:
+                delivery.holder.held -= len(delivery.payload)
+                self.presettled += 1
+                self.source.left(delivery)
+            return delivery
+        self.queued = False
+        return None
+
+    def stream(self, delivery: Delivery, session: EndpointSession) -> EndpointStream:
+        """Receive a delivery as it comes. session: which is told of it."""
+        source = self.source
+        if isinstance(source, OutgoingLink) and delivery.target is source:
+            # It does not occupy the link: others go by here meanwhile.
+            source.streaming -= 1
+        stream = EndpointStream(self, delivery, session)
+        if delivery.chunks is None:
+            delivery.chunks = deque((delivery.payload,))
+            if delivery.settled:
+                # It has left for good.
+                stream.is_left = True
+                delivery.holder.held += len(delivery.payload)
+            delivery.payload = b""
+        if delivery.more:
+            delivery.target = stream
+        self.streams[stream] = None
+        return stream
+
+    def settle(self, delivery: Delivery, state: object) -> None:
+        """Settle a whole delivery that was taken, with its outcome. The octets of its message are let go."""
+        unsettled = self.endpoint.unsettled_out
+        if unsettled.get(delivery.out_id) is delivery:
+            del unsettled[delivery.out_id]
+            drop_payload(delivery)
+            self.source.updated(delivery, state, True)
+
+    # -- from the core -------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        if not self.queued:
+            self.queued = True
+            session = self.endpoint
+            session.ready.append(self)
+            session.wake()
+
+    def lose_streams(self) -> None:
+        """The link ends, and its streams with it."""
+        for stream in list(self.streams):
+            stream.give_up()
+
+
+class EndpointStream(DeliveryTarget):
+    """A delivery that an adaptor receives as it comes.
+
+    `read` gives what is here. `finished`: all was read, and its end was here. `aborted`: it will not go on. Until it is
+    settled, say with `received` how far it has been passed on.
+    """
+
+    __slots__ = ("_listed", "_session", "aborted", "delivery", "finished", "is_left", "link")
+
+    def __init__(self, link: EndpointSenderLink, delivery: Delivery, session: EndpointSession) -> None:
+        self.link = link
+        self.delivery = delivery
+        self.finished = False
+        self.aborted = False
+        # A pre-settled delivery: the link has nothing to do with it any more.
+        self.is_left = False
+        self._session = session
+        self._listed = False
+
+    # -- for the adaptor -----------------------------------------------------------------------------------------
+
+    def waiting(self) -> bool:
+        """Whether there is something to read, its end included."""
+        delivery = self.delivery
+        return not self.finished and not self.aborted and (bool(delivery.chunks) or not delivery.more)
+
+    def read(self, limit: int) -> list[bytes | memoryview]:
+        """What has come and was not read yet, `limit` octets of it at most."""
+        self._listed = False
+        delivery = self.delivery
+        chunks = delivery.chunks
+        pieces: list[bytes | memoryview] = []
+        size = 0
+        if chunks is None:
+            chunks = deque()
+        while chunks and size < limit:
+            chunk = chunks.popleft()
+            room = limit - size
+            if len(chunk) > room:
+                view = memoryview(chunk)
+                chunks.appendleft(view[room:])
+                chunk = view[:room]
+            pieces.append(chunk)
+            size += len(chunk)
+        delivery.holder.held -= size
+        if not chunks and not delivery.more and not self.finished and not self.aborted:
+            self.finished = True
+            if delivery.settled:
+                self._over()
+                if not self.is_left:
+                    # Its sender does not wait for an outcome; it may have said so with the last of it.
+                    self.is_left = True
+                    self.link.endpoint.unsettled_out.pop(delivery.out_id, None)
+                    self.link.presettled += 1
+                    self.link.source.left(delivery)
+        return pieces
+
+    def received(self, octets: int) -> None:
+        """Say that so many octets of the payload have been passed on (3.4.1, section-offset)."""
+        if self._unsettled():
+            self.link.source.updated(self.delivery, Received(section_number=0, section_offset=octets), False)
+
+    def settle(self, state: object) -> None:
+        """Settle it with its outcome, which before its end means that the rest is not wanted."""
+        delivery = self.delivery
+        self._over()
+        if self._unsettled():
+            del self.link.endpoint.unsettled_out[delivery.out_id]
+            if delivery.target is self:
+                delivery.target = None
+            self.link.source.updated(delivery, state, True)
+        elif not self.finished:
+            self.give_up()
+
+    def _unsettled(self) -> bool:
+        delivery = self.delivery
+        return self.link.endpoint.unsettled_out.get(delivery.out_id) is delivery
+
+    def _over(self) -> None:
+        self.link.streams.pop(self, None)
+
+    def give_up(self) -> None:
+        """Read no more of it. An unsettled one is left to the link's end, or to whoever settled it."""
+        delivery = self.delivery
+        self._over()
+        if delivery.target is self:
+            delivery.target = None
+        source = self.link.source
+        if not self.finished and not self.aborted and delivery.settled:
+            if self.is_left:
+                drop_payload(delivery)
+            elif isinstance(source, OutgoingLink):
+                source.give_up(delivery, RELEASED)
+        self.aborted = True
+
+    # -- from the core -------------------------------------------------------------------------------------------
+
+    def extend(self, delivery: Delivery, payload: bytes) -> None:
+        if not delivery.more:
+            delivery.target = None
+        self._tell()
+
+    def abort(self, delivery: Delivery) -> None:
+        unsettled = self.link.endpoint.unsettled_out
+        if unsettled.get(delivery.out_id) is delivery:
+            del unsettled[delivery.out_id]
+        source = self.link.source
+        if isinstance(source, OutgoingLink):
+            source.dropped(delivery)
+        drop_payload(delivery)
+        self.aborted = True
+        self._over()
+        self._tell()
+
+    def others_wait(self) -> bool:
+        return False
+
+    def _tell(self) -> None:
+        if not self._listed:
+            self._listed = True
+            session = self._session
+            session.grown.append(self)
+            session.wake()
