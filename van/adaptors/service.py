@@ -1,0 +1,128 @@
+"""What services of all protocols have in common: one `[[service]]` of the site file, without I/O.
+
+A *listening* service has a port here that leads to an address; a *connecting* service stands for a server behind an
+address. Ports are opened and connections are made by whoever assembles the site (`van.router.services`): it asks a
+listening service for the adaptor of every connection that was accepted, and is asked by a connecting service to `dial`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from van.adaptors.amqp import Log
+from van.routing.adaptor import Adaptor
+from van.routing.endpoint import EndpointReceiverLink, EndpointSession
+from van.routing.router import Router
+
+# The credit of the link by which a listening service knows whether its address can be reached.
+WATCH_CAPACITY: Final = 1
+
+
+class PeerInfo:
+    """What is known of a connection of a service when its transport stands.
+
+    peer and local are host and port; `alpn` is what TLS has agreed upon, empty for nothing; `tls_subject` the verified
+    certificate's.
+    """
+
+    __slots__ = ("alpn", "encrypted", "local", "peer", "tls_subject")
+
+    def __init__(
+        self,
+        peer: tuple[str, int] = ("", 0),
+        local: tuple[str, int] = ("", 0),
+        *,
+        encrypted: bool = False,
+        alpn: str = "",
+        tls_subject: str = "",
+    ) -> None:
+        self.peer = peer
+        self.local = local
+        self.encrypted = encrypted
+        self.alpn = alpn
+        self.tls_subject = tls_subject
+
+
+MakeAdaptor: TypeAlias = Callable[[PeerInfo], Adaptor]
+"""Called when a connection stands."""
+
+DialFailed: TypeAlias = Callable[[str], None]
+"""Called with the reason, in words, when a connection could not be made."""
+
+Dial: TypeAlias = Callable[[MakeAdaptor, DialFailed], None]
+"""Asks for a connection to the server; either of the two is called once, later, in a batch of its own."""
+
+
+def nobody_dials(connected: MakeAdaptor, failed: DialFailed) -> None:
+    """Stand in for `dial` until the service is assembled."""
+    failed("the service has not been started")
+
+
+class Service(Adaptor):
+    """One service: an adaptor without a connection, for the links that are its own and not of one connection.
+
+    router: the core. name: the service's, for management and the log. address: the text of the address. log: called
+    with a level, an event and fields. The counts are for management.
+    """
+
+    def __init__(self, router: Router, name: str, address: str, log: Log) -> None:
+        super().__init__()
+        self.router = router
+        self.name = name
+        self.address = address
+        self.log = log
+        self.session = EndpointSession(router, self, name)
+        self.connections = 0
+        self.connections_opened = 0
+        self.octets_in = 0
+        self.octets_out = 0
+        self.stopped = False
+        self.on_wake = self.work
+
+    def work(self) -> None:
+        """The core has something to say: see `EndpointSession`. Called in the course of `Router.wake_touched`."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Take no more, and give up the service's own links. Connections that there are end by themselves."""
+        if not self.stopped:
+            self.stopped = True
+            self.session.close()
+
+
+class ListeningService(Service):
+    """A port here that leads to an address. `on_reachable` is called when `reachable` may have changed."""
+
+    def __init__(self, router: Router, name: str, address: str, log: Log) -> None:
+        super().__init__(router, name, address, log)
+        self.on_reachable: Callable[[], None] = _nobody_asks
+        self.watch: EndpointReceiverLink = self.session.attach_incoming(address, WATCH_CAPACITY)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether somebody in the network receives what is sent to the address."""
+        return self.watch.reachable
+
+    def work(self) -> None:
+        session = self.session
+        session.look()
+        if session.credited:
+            session.credited.clear()
+            self.on_reachable()
+
+    def accept(self, info: PeerInfo) -> Adaptor:
+        """An adaptor for a connection that was accepted."""
+        raise NotImplementedError
+
+
+class ConnectingService(Service):
+    """A server behind an address. `dial` is set by whoever can make connections to it."""
+
+    def __init__(self, router: Router, name: str, address: str, log: Log) -> None:
+        super().__init__(router, name, address, log)
+        self.dial: Dial = nobody_dials
+
+
+def _nobody_asks() -> None:
+    """Stand in for `on_reachable`."""
