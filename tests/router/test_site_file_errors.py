@@ -111,10 +111,11 @@ def test_a_file_that_is_not_text_is_refused_at_its_first_wrong_octet(site: SiteF
         ("require_ssl = true", "3:1: listener[0].require_ssl: unknown key; use an amqps or wss URL"),
         ("policy_vhost = 'x'", "3:1: listener[0].policy_vhost: not available in this version"),
         (
-            'role = "route-container"',
-            '3:8: listener[0].role: "route-container" is not available in this version; allowed: "normal", "inter-router", "edge"',
+            'role = "inter-edge"',
+            '3:8: listener[0].role: "inter-edge" is not available in this version; '
+            'allowed: "normal", "inter-router", "edge", "route-container"',
         ),
-        ('role = "inter_router"', '3:8: listener[0].role: unknown value "inter_router"; allowed: "normal", "inter-router", "edge"; '
+        ('role = "inter_router"', '3:8: listener[0].role: unknown value "inter_router"; allowed: "normal", "inter-router", "edge", "route-container"; '
          'did you mean "inter-router"?'),
         ("max_frame_size = 511", "3:18: listener[0].max_frame_size: 511 is out of range; allowed: 512 to 16777216"),
         ("max_frame_size = true", "3:18: listener[0].max_frame_size: expected an integer, got true; "
@@ -183,12 +184,12 @@ def test_no_password_of_a_url_is_shown(site: SiteFile) -> None:
          ["1:1: listener: expected a list of tables, got a table; write [[listener]]"]),
         ("listener = [1]\n", ["1:13: listener[0]: expected a table, got 1"]),
         ("[[listener]]\ncost = 1\n", ["1:1: listener[0].url: missing"]),
-        ("[[listner]]\n", ["1:1: listner: unknown key; allowed: router, log, listener, connector, ssl_profile, address; "
+        ("[[listner]]\n", ["1:1: listner: unknown key; allowed: router, log, listener, connector, ssl_profile, address, auto_link; "
                            'did you mean "listener"?']),
         ("[[service]]\n", ["1:1: service: not available in this version; allowed: router, log, listener, connector, "
-                           "ssl_profile, address"]),
+                           "ssl_profile, address, auto_link"]),
         ("[http]\n", ["1:1: http: not available in this version; allowed: router, log, listener, connector, "
-                      "ssl_profile, address"]),
+                      "ssl_profile, address, auto_link"]),
         ("[router]\nhello_interval_seconds = 0\n",
          ["2:26: router.hello_interval_seconds: 0 is out of range; allowed: 0.1 to 86400"]),
         ("[router]\nid = 'a|b c'\n", ['2:6: router.id: "a|b c" contains " ", "|"; allowed: no blanks, no "|" and no "$"']),

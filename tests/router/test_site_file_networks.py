@@ -56,12 +56,12 @@ def test_roles_that_a_mode_allows(site: SiteFile, mode: str, text: str) -> None:
         ("edge", connector(role("inter-router")),
          'connector[0].role: an edge router has no connectors of role "inter-router"; did you mean role = "edge"?'),
         ("edge", connector(role("edge")) + listener(role("inter-router")),
-         'listener[0].role: an edge router has no listeners of role "inter-router"; allowed: "normal"'),
+         'listener[0].role: an edge router has no listeners of role "inter-router"; allowed: "normal", "route-container"'),
         ("edge", connector(role("edge")) + listener(role("edge")),
-         'listener[0].role: an edge router has no listeners of role "edge"; allowed: "normal"'),
-        ("interior", listener(role("route-container")),
-         'listener[0].role: "route-container" is not available in this version; '
-         'allowed: "normal", "inter-router", "edge"'),
+         'listener[0].role: an edge router has no listeners of role "edge"; allowed: "normal", "route-container"'),
+        ("interior", listener(role("inter-network")),
+         'listener[0].role: "inter-network" is not available in this version; '
+         'allowed: "normal", "inter-router", "edge", "route-container"'),
     ],
 )  # fmt: skip
 def test_roles_that_a_mode_does_not_allow(site: SiteFile, mode: str, text: str, error: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
+from collections.abc import Collection
 
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.connection import Connection
@@ -252,12 +253,14 @@ class Receiver(DeliverySink):
 class Client:
     """One connection of one client, with one session unless a scene begins more."""
 
+    kind = AmqpAdaptor
+
     def __init__(self, network: Network, name: str, settings: ConnectionSettings, options: dict[str, object]) -> None:
         self.network = network
         self.name = name
         self.connection = Connection(name, accepting=False, now=network.now, **options)  # type: ignore[arg-type]
         network.numbers += 1
-        self.adaptor = AmqpAdaptor(network.router, settings, number=network.numbers, log=network.log, now=network.now)
+        self.adaptor = self.kind(network.router, settings, number=network.numbers, log=network.log, now=network.now)
         self.adaptor.on_wake = self._flush
         self.connection.open()
         self.session = self.new_session()
@@ -458,6 +461,7 @@ class Network:
         *,
         addresses: dict[str, str] | None = None,
         priorities: dict[str, int] | None = None,
+        waypoints: Collection[str] = (),
         default: str = "balanced",
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
         stall: float = 30.0,
@@ -477,7 +481,9 @@ class Network:
             "R1",
             tokens=lambda: f"{next(tokens):015d}",
             addresses=[
-                AddressConfig(pattern, Distribution(name), (priorities or {}).get(pattern))
+                AddressConfig(
+                    pattern, Distribution(name), (priorities or {}).get(pattern), waypoint=pattern in waypoints
+                )
                 for pattern, name in (addresses or {}).items()
             ],
             default_distribution=Distribution(default),

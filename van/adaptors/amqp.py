@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from van.routing.router import LinkOwner
 
 NORMAL: Final = "normal"
+ROUTE_CONTAINER: Final = "route-container"
+# At the other end of these there is no router.
+_NO_ROUTERS: Final = (NORMAL, ROUTE_CONTAINER)
 # A peer may give a link up and attach it anew as often as it likes; this many at a time is what one connection gets.
 DEFAULT_MAX_LINKS: Final = 1000
 # A Transfer may be as large as the limits of the site say: for us 0 means without limit.
@@ -153,7 +156,7 @@ class AmqpAdaptor(Adaptor):
         frame_size = settings.max_frame_size
         if not frame_size:
             # Large messages from skrouterd 3.5.1 stopped in some runs with larger ones (decision 11).
-            frame_size = router.budget.frame_size() if self.role == NORMAL else DEFAULT_MAX_FRAME_SIZE
+            frame_size = router.budget.frame_size() if self.role in _NO_ROUTERS else DEFAULT_MAX_FRAME_SIZE
         self.connection = Connection(
             router.id,
             accepting=accepting,
@@ -165,7 +168,7 @@ class AmqpAdaptor(Adaptor):
             handle_max=settings.max_links - 1,
             idle_timeout=settings.idle_timeout,
             offered_capabilities=self._capabilities(),
-            desired_capabilities=self._capabilities() if self.role != NORMAL else None,
+            desired_capabilities=None if self.role in _NO_ROUTERS else self._capabilities(),
             properties=self._open_properties(),
             window_policy=router.budget.policy(settings.max_session_frames, frame_size),
             on_touched=self._touched,

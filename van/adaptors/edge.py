@@ -248,7 +248,7 @@ class EdgeConnectorAdaptor(EdgeAdaptor):
         raise _opens_nothing()
 
     def _answered(self, link: Link) -> None:
-        if _refused(link):
+        if link.refused:
             return
         owner = self.links.get(link)
         service = self.services.get(link)
@@ -265,7 +265,7 @@ class EdgeConnectorAdaptor(EdgeAdaptor):
         if vital:
             peer = self.peer
             assert peer is not None
-            if _refused(link) and not self.refusal:
+            if link.refused and not self.refusal:
                 self.refusal = (
                     f"router {peer.router_id} ({peer.name}) refuses links of edge routers, "
                     f"{reason or 'without saying why'}: is its listener of role {EDGE}?"
@@ -404,14 +404,6 @@ def _own_attach(source: str, target: str, capability: str) -> Attach:
         source=Source(address=source or None, expiry_policy=policy, capabilities=capabilities),
         target=Target(address=target or None, expiry_policy=policy, capabilities=capabilities),
     )
-
-
-def _refused(link: Link) -> bool:
-    """Whether the peer's answer has no terminus of its own: it refuses the link, and detaches it next (2.6.3)."""
-    remote = link.remote
-    if remote is None:
-        return False
-    return (remote.source if isinstance(link, ReceiverLink) else remote.target) is None
 
 
 def _opens_nothing() -> AmqpLinkError:

@@ -202,7 +202,7 @@ class InterRouterAdaptor(AmqpAdaptor):
 
     def _answered(self, link: Link) -> None:
         owner = self.links.get(link)
-        if owner is not None and not _refused(link):
+        if owner is not None and not link.refused:
             self.router.started(owner)
 
     def _attach_incoming(self, link: ReceiverLink) -> None:
@@ -297,7 +297,7 @@ class InterRouterAdaptor(AmqpAdaptor):
         reason = f"{error.condition} {error.description or ''}".rstrip() if error is not None else ""
         if control:
             self._lose_neighbor()
-            if _refused(link):
+            if link.refused:
                 self._peer_refuses(reason)
         super()._detach(event)
         if not event.closed:
@@ -403,13 +403,6 @@ def _own_attach(capability: str) -> Attach:
         source=Source(expiry_policy=TerminusExpiryPolicy.LINK_DETACH, capabilities=[capability]),
         target=Target(expiry_policy=TerminusExpiryPolicy.LINK_DETACH, capabilities=[capability]),
     )
-
-
-def _refused(link: Link) -> bool:
-    """Whether the peer's answer has no terminus of its own: it refuses the link, and detaches it next (2.6.3)."""
-    remote = link.remote
-    assert remote is not None
-    return (remote.source if isinstance(link, ReceiverLink) else remote.target) is None
 
 
 def _wrong_role() -> AmqpLinkError:

@@ -95,6 +95,12 @@ class Link:
         """Both sides have attached and neither has detached."""
         return self.local_attached and self.remote_attached and not self.detach_sent and not self.detach_received
 
+    @property
+    def refused(self) -> bool:
+        """Whether the peer's answer has no terminus of its own: it refuses the link, and detaches it next (2.6.3)."""
+        remote = self.remote
+        return remote is not None and (remote.target if self.role == ROLE_SENDER else remote.source) is None
+
     def deliveries(self) -> int:
         """How many deliveries were begun on this link."""
         attach = self.local if self.role == ROLE_SENDER else self.remote

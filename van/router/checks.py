@@ -17,6 +17,7 @@ import attrs
 
 from van.router.positions import KeyPath
 from van.router.sections import (
+    BROKER_ROLE,
     MAX_LINKS,
     MAX_SESSION_FRAMES,
     PASSWORD_MECHANISMS,
@@ -24,6 +25,7 @@ from van.router.sections import (
     ROUTER_MAX_SESSION_FRAMES,
     ROUTER_ROLES,
     SMALLEST_MEMORY_LIMIT,
+    AutoLinkConfig,
     ConnectionConfig,
     ConnectorConfig,
     ListenerConfig,
@@ -31,6 +33,7 @@ from van.router.sections import (
     SslProfileConfig,
 )
 from van.router.values import Problem, did_you_mean, is_loopback, listing, show
+from van.routing.address import AddressConfig, Distribution, PatternTable, strip_address
 from van.transport.url import Url
 
 _Entry = TypeVar("_Entry", bound=ConnectionConfig)
@@ -67,6 +70,7 @@ def check(found: Found) -> list[Problem]:
         *_unique_names(found),
         *_unique_ports(found),
         *_unique_patterns(found),
+        *_auto_links(found),
         *_budget(found),
         *_router_id(found.single["router"]),
         *_workers(found.single["router"]),
@@ -100,6 +104,13 @@ def warnings(found: Found) -> Iterator[str]:
                 f"listener[{index}] {listener.url} has role {listener.role} and takes ANONYMOUS: "
                 "any router that reaches it may join the network"
             )
+        if listener.role == BROKER_ROLE and not is_loopback(listener.url) and _takes_anonymous(listener):
+            yield (
+                f"listener[{index}] {listener.url} has role {BROKER_ROLE} and takes ANONYMOUS: "
+                "any program that reaches it may stand in for a broker"
+            )
+    yield from _no_brokers(found)
+    yield from _broker_circles(found)
     if not found.entries("listener") and not found.entries("connector"):
         yield "no listener and no connector: nobody can reach this router"
     yield from _lonely(found)
@@ -156,7 +167,7 @@ def _with_limits(entry: _Entry) -> _Entry:
 
 
 def _role(path: KeyPath, entry: ConnectionConfig, mode: str) -> Iterator[Problem]:
-    """Which roles the router's mode allows. `normal` is for every mode: applications, and brokers to connect to."""
+    """Which roles the router's mode allows. Applications and brokers are for every mode."""
     if entry.role not in ROUTER_ROLES:
         return
     at = (*path, "role")
@@ -172,7 +183,7 @@ def _role(path: KeyPath, entry: ConnectionConfig, mode: str) -> Iterator[Problem
             hint='did you mean role = "inter-router"?',
         )
     elif mode == "edge" and listening:
-        yield Problem(at, f'an edge router has no listeners of role {show(entry.role)}', '"normal"')
+        yield Problem(at, f'an edge router has no listeners of role {show(entry.role)}', f'"normal", "{BROKER_ROLE}"')
     elif mode == "edge" and entry.role == "inter-router":
         yield Problem(at, 'an edge router has no connectors of role "inter-router"', hint='did you mean role = "edge"?')
 
@@ -269,6 +280,74 @@ def _unique_patterns(found: Found) -> Iterator[Problem]:
         if seen.setdefault(address.tokens, index) != index:
             what = "prefix" if address.prefix is not None else "pattern"
             yield Problem((*path, what), f"matches the same as address[{seen[address.tokens]}]")
+
+
+def listener_name(entry: ListenerConfig) -> str:
+    """What a listener without a name is called."""
+    return f"listener/{entry.url.host_and_port}"
+
+
+def connector_name(entry: ConnectorConfig) -> str:
+    """What a connector without a name is called."""
+    return f"connector/{entry.url.host_and_port}"
+
+
+def _auto_links(found: Found) -> Iterator[Problem]:
+    """An auto-link needs a connection that leads to a broker, and an address at each of its ends."""
+    named = {entry.name or listener_name(entry): entry for entry in found.entries("listener")}
+    named |= {entry.name or connector_name(entry): entry for entry in found.entries("connector")}
+    # Of those that could not be read the names are known at least.
+    unread = {
+        raw.get("name", "") for section in ("listener", "connector") for raw in found.raw.get(section, [])
+    } - named.keys()
+    for path, auto_link in found.located("auto_link"):
+        yield from _auto_link_ends(path, auto_link)
+        name = auto_link.connection
+        if not name or name in unread:
+            continue
+        if name not in named:
+            brokers = [known for known, entry in named.items() if entry.role == BROKER_ROLE]
+            what = f"no listener and no connector has the name {show(name)}"
+            yield Problem((*path, "connection"), what, listing(map(show, brokers)), did_you_mean(name, brokers))
+        elif named[name].role != BROKER_ROLE:
+            what = f"{show(name)} has role {show(named[name].role)}: a broker's is {show(BROKER_ROLE)}"
+            yield Problem((*path, "connection"), what)
+
+
+def _auto_link_ends(path: KeyPath, auto_link: AutoLinkConfig) -> Iterator[Problem]:
+    if not auto_link.connection and not auto_link.container_id:
+        yield Problem(path, 'one of "connection" and "container_id" is missing', at_key=True)
+    elif auto_link.connection and auto_link.container_id:
+        yield Problem((*path, "container_id"), '"connection" and "container_id" exclude one another', at_key=True)
+    if not auto_link.address:
+        if auto_link.direction == "out":
+            yield Problem((*path, "address"), 'missing; direction "out" needs it', at_key=True)
+        elif not auto_link.external_address:
+            yield Problem(path, 'one of "address" and "external_address" is missing', at_key=True)
+
+
+def _no_brokers(found: Found) -> Iterator[str]:
+    """Auto-links that are never attached."""
+    entries = [*found.entries("listener"), *found.entries("connector")]
+    if found.entries("auto_link") and not any(entry.role == BROKER_ROLE for entry in entries):
+        yield f"[[auto_link]], and no listener or connector has role {BROKER_ROLE}: nothing goes to a broker"
+
+
+def _broker_circles(found: Found) -> Iterator[str]:
+    """What comes from a broker would go back to it: receivers of the address and the broker's own link share it."""
+    waypoints = PatternTable()
+    for entry in found.entries("address"):
+        waypoints.add(AddressConfig("/".join(entry.tokens), Distribution.BALANCED, waypoint=entry.waypoint))
+    taken = {entry.address: index for (_, index), entry in found.located("auto_link") if entry.direction == "out"}
+    for (_, index), entry in found.located("auto_link"):
+        if entry.direction == "in" and entry.address in taken:
+            config = waypoints.match(strip_address(entry.address))
+            if config is None or not config.waypoint:
+                yield (
+                    f"auto_link[{index}] brings messages to {show(entry.address)}, from where "
+                    f"auto_link[{taken[entry.address]}] takes them to a broker again: one [[address]] with "
+                    "waypoint = true keeps the two apart"
+                )
 
 
 def _budget(found: Found) -> Iterator[Problem]:

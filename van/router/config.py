@@ -7,7 +7,7 @@ Nothing here opens a socket or changes the process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from van.router import checks
 from van.router.positions import KeyPath, Positions
 from van.router.sections import (
     AddressConfig,
+    AutoLinkConfig,
     ConnectorConfig,
     ListenerConfig,
     LogConfig,
@@ -50,16 +51,18 @@ REPEATED_SECTIONS: dict[str, type] = {
     "connector": ConnectorConfig,
     "ssl_profile": SslProfileConfig,
     "address": AddressConfig,
+    "auto_link": AutoLinkConfig,
 }
 SECTIONS = (*SINGLE_SECTIONS, *REPEATED_SECTIONS)
 
 # What site files of later versions or of the deployed routers hold.
 SECTIONS_LATER = (
-    "service", "http", "dns", "policy", "vhost", "auto_link", "link_route", "network", "site",
+    "service", "http", "dns", "policy", "vhost", "link_route", "network", "site",
     "tcp_listener", "tcp_connector", "mqtt", "udp",
 )  # fmt: skip
 
 _USE_URL = 'use "url"'
+_USE_WAYPOINT = "use waypoint in [[address]]"
 # Attributes of the deployed routers that van has under another name, or not yet: key -> what to do.
 KEYS_ELSEWHERE = {
     "host": _USE_URL, "port": _USE_URL, "http": _USE_URL, "websockets": _USE_URL,
@@ -68,11 +71,12 @@ KEYS_ELSEWHERE = {
     "proxy_profile": 'use "proxy"',
     "sasl_config_dir": 'use "users_file"', "sasl_config_name": 'use "users_file"',
     "worker_threads": 'use "workers", which are processes',
+    "ingress_phase": _USE_WAYPOINT, "egress_phase": _USE_WAYPOINT, "phase": _USE_WAYPOINT,
     **dict.fromkeys((
         "unreachable_holdoff_seconds", "data_connection_count", "van_id",
         "strip_annotations", "healthz", "metrics", "http_root_dir", "message_logging_components", "policy_vhost",
         "open_properties", "allow_redirect", "uid_name_mapping_file", "ordinal", "oldest_valid_ordinal",
-        "waypoint", "ingress_phase", "egress_phase", "enable_fallback", "multi_tenant",
+        "enable_fallback", "fallback", "multi_tenant",
     ), ""),
 }  # fmt: skip
 
@@ -96,6 +100,7 @@ class SiteConfig:
     connectors: tuple[ConnectorConfig, ...]
     ssl_profiles: dict[str, SslProfileConfig]
     addresses: tuple[AddressConfig, ...]
+    auto_links: tuple[AutoLinkConfig, ...]
     users: Users | None
     # Texts for the log: allowed, and worth a second thought.
     warnings: tuple[str, ...]
@@ -279,28 +284,36 @@ def _assemble(found: checks.Found, users: Users | None) -> SiteConfig:
         path=None,
         router=found.single["router"],
         log=found.single["log"],
-        listeners=tuple(_named(map(checks.complete_listener, found.entries("listener")), "listener")),
+        listeners=tuple(_named(map(checks.complete_listener, found.entries("listener")), checks.listener_name)),
         connectors=tuple(
-            _named((checks.complete_connector(entry, profiles) for entry in found.entries("connector")), "connector")
+            _named(
+                (checks.complete_connector(entry, profiles) for entry in found.entries("connector")),
+                checks.connector_name,
+            )
         ),
         ssl_profiles=profiles,
         addresses=tuple(
             attrs.evolve(entry, name=entry.name or entry.prefix or entry.pattern) for entry in found.entries("address")
         ),
+        auto_links=tuple(_named(found.entries("auto_link"), _about)),
         users=users,
         warnings=tuple(checks.warnings(found)),
     )
 
 
-def _named(entries: Iterable[Any], kind: str) -> Iterable[Any]:
-    """Give those a name that have none: kind and URL, counted where that is taken (two on port 0)."""
+def _about(entry: AutoLinkConfig) -> str:
+    return f"{entry.direction}/{entry.connection or entry.container_id}/{entry.address or entry.external_address}"
+
+
+def _named(entries: Iterable[Any], name_of: Callable[[Any], str]) -> Iterable[Any]:
+    """Give those a name that have none: what `name_of` says, counted where that is taken (two on port 0)."""
     entries = list(entries)
     taken = {entry.name for entry in entries}
     for entry in entries:
         if entry.name:
             yield entry
             continue
-        name = wanted = f"{kind}/{entry.url.host_and_port}"
+        name = wanted = name_of(entry)
         count = 1
         while name in taken:
             count += 1

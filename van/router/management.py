@@ -18,7 +18,14 @@ from van.adaptors.amqp import AmqpAdaptor, Log
 from van.management.agent import ManagementAgent
 from van.management.elsewhere import Question
 from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
-from van.router.sections import LARGE_FRAME_SIZE, LINK_CAPACITY, ROUTER_FRAME_SIZE, ConnectorConfig, ListenerConfig
+from van.router.sections import (
+    LARGE_FRAME_SIZE,
+    LINK_CAPACITY,
+    ROUTER_FRAME_SIZE,
+    ROUTER_ROLES,
+    ConnectorConfig,
+    ListenerConfig,
+)
 from van.transport.info import ConnectionInfo
 
 if TYPE_CHECKING:
@@ -123,7 +130,8 @@ def _endpoint(entry: ListenerConfig | ConnectorConfig, name: str) -> dict[str, A
         "cost": entry.cost,
         "ssl_profile": entry.ssl_profile,
         "sasl_mechanisms": entry.sasl_mechanisms,
-        "max_frame_size": entry.max_frame_size or (LARGE_FRAME_SIZE if entry.role == "normal" else ROUTER_FRAME_SIZE),
+        "max_frame_size": entry.max_frame_size
+        or (ROUTER_FRAME_SIZE if entry.role in ROUTER_ROLES else LARGE_FRAME_SIZE),
         "max_sessions": entry.max_sessions,
         "max_session_frames": entry.max_session_frames,
         "idle_timeout": entry.idle_timeout_seconds,

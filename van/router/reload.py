@@ -29,6 +29,8 @@ def changes(old: SiteConfig, new: SiteConfig) -> tuple[list[str], list[str]]:
         _compare(f"{name}.", before, after, live, restart)
     if old.addresses != new.addresses:
         live.append("address")
+    if old.auto_links != new.auto_links:
+        live.append("auto_link")
     for name, before_all, after_all in (
         ("listener", _by_name(old.listeners), _by_name(new.listeners)),
         ("connector", _by_name(old.connectors), _by_name(new.connectors)),
@@ -68,6 +70,7 @@ def taken_over(old: SiteConfig, new: SiteConfig) -> SiteConfig:
             _with_live(entry, _by_name(new.listeners).get(entry.name, entry)) for entry in old.listeners
         ),
         addresses=new.addresses,
+        auto_links=new.auto_links,
         users=new.users if new.users is not None else old.users,
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from van.transport.tls import SslProfile
 
 DISTRIBUTIONS = ("closest", "balanced", "multicast", "unavailable")
+DIRECTIONS = ("in", "out")
 MECHANISMS = ("ANONYMOUS", "PLAIN", "EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-512")
 # The mechanisms that ask the users file.
 PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -31,8 +32,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 # The packages of van: a record belongs to the one that its logger is named after.
 SUBSYSTEMS = ("amqp", "routing", "adaptors", "transport", "management", "router")
 MODES = ("standalone", "interior", "edge")
-ROLES = ("normal", "inter-router", "edge")
-ROLES_LATER = ("route-container",)
+ROLES = ("normal", "inter-router", "edge", "route-container")
+ROLES_LATER = ("inter-edge", "inter-network")
+# The role whose connections lead to brokers.
+BROKER_ROLE = "route-container"
 # The roles whose connections lead to other routers.
 ROUTER_ROLES = ("inter-router", "edge")
 
@@ -170,8 +173,9 @@ class ConnectionConfig:
     name: str = key(values.name, "Name in logs and management; unique.", "", shown="from the URL")
     role: str = key(
         values.one_of(*ROLES, later=ROLES_LATER),
-        "Who is at the other end: `normal` is an application or a broker, `inter-router` a router of mode interior, "
-        "`edge` on a listener a router of mode edge, on a connector the interior router of this one.",
+        "Who is at the other end: `normal` is an application, `inter-router` a router of mode interior, `edge` on a "
+        "listener a router of mode edge, on a connector the interior router of this one, `route-container` a broker "
+        "(see [brokers.md](brokers.md)).",
         "normal",
     )
     cost: int = key(
@@ -322,6 +326,12 @@ class AddressConfig:
     priority: int | None = key(
         values.integer(0, 9), "Priority in place of the message's own.", None, shown="the message's", live=True
     )
+    waypoint: bool = key(
+        values.boolean,
+        "What is sent goes to a broker, and receivers get what comes back from it; see [brokers.md](brokers.md).",
+        default=False,
+        live=True,
+    )
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -329,6 +339,40 @@ class AddressConfig:
         if self.pattern is not None:
             return values.tokens(self.pattern)
         return (*values.tokens(self.prefix or ""), "#")
+
+
+@attrs.frozen(kw_only=True)
+class AutoLinkConfig:
+    """`[[auto_link]]`: a link to a broker, on each connection that `connection` or `container_id` names."""
+
+    direction: str = key(
+        values.one_of(*DIRECTIONS),
+        "`out`: what is sent to the address goes to the broker; `in`: what the broker has goes to the address.",
+        live=True,
+    )
+    name: str = key(
+        values.name, "Name in logs and management; unique.", "", shown="from the other keys", live=True
+    )
+    address: str = key(
+        values.name,
+        "The address in the network. For `in` it may be left out: each message then names its own (`to`).",
+        "",
+        shown="none",
+        live=True,
+    )
+    external_address: str = key(
+        values.name, "What the broker calls its queue or topic.", "", shown="the address", live=True
+    )
+    connection: str = key(
+        values.name,
+        "On connections of the `[[connector]]` or `[[listener]]` of this name.",
+        "",
+        shown="none",
+        live=True,
+    )
+    container_id: str = key(
+        values.name, "On connections of role `route-container` to the peer of this id.", "", shown="none", live=True
+    )
 
 
 @attrs.frozen(kw_only=True)

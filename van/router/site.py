@@ -50,10 +50,12 @@ from van.router.log import get_logger, levels
 from van.router.management import Management
 from van.router.process import FullCollections, raise_file_limit, settle
 from van.router.sections import (
+    BROKER_ROLE,
     LINK_CAPACITY,
     ROUTER_ROLES,
     SWIFT_LINK_CAPACITY,
     AddressConfig,
+    AutoLinkConfig,
     ConnectionConfig,
     ConnectorConfig,
     ListenerConfig,
@@ -62,6 +64,7 @@ from van.router.sections import (
 from van.routing import address
 from van.routing.adaptor import Adaptor
 from van.routing.address import Distribution, PatternTable
+from van.routing.auto_link import AutoLink
 from van.routing.budget import ByteBudget, payload_limit
 from van.routing.link_state.engine import Timers
 from van.routing.router import Router
@@ -148,6 +151,8 @@ class Site:
             **(_network(config.router) if worker is None else {}),
         )
         self.router.mode = config.router.mode
+        for auto_link in config.auto_links:
+            self.router.auto_links.add(_auto_link(auto_link))
         # The management node is worker 0's.
         self.management = Management(self, _log_to(get_logger("management"))) if worker is None else None
         self.workers = _workers(self)
@@ -270,6 +275,8 @@ class Site:
             make = _inter_router_adaptor(entry.cost, new_token() if info.outgoing else "")
         elif entry.role == "edge":
             make = _edge_adaptor(info.outgoing)
+        elif entry.role == BROKER_ROLE:
+            make = _route_container_adaptor(entry.name)
         elif self.workers is not None and isinstance(entry, ListenerConfig):
             make = _arriving_adaptor(self.workers, entry, number)
         adaptor = make(
@@ -513,10 +520,28 @@ class Site:
             for listener, entry in zip(self.listeners, config.listeners, strict=True):
                 listener.limit.limit = entry.max_connections
         levels.change(config.log)
+        self._take_over_auto_links(config.auto_links)
         self.config = config
         if self.workers is not None:
             self.workers.reconfigure(config)
         self.wake()
+
+
+    def _take_over_auto_links(self, entries: tuple[AutoLinkConfig, ...]) -> None:
+        """Take away those of the old configuration that are not in the new one, and add what is new."""
+        auto_links = self.router.auto_links
+        before = self.config.auto_links
+        for entry in before:
+            known = auto_links.named(entry.name)
+            if known is not None and entry not in entries:
+                auto_links.remove(known)
+        for entry in entries:
+            if entry in before:
+                continue
+            if auto_links.named(entry.name) is None:
+                auto_links.add(_auto_link(entry))
+            else:
+                self.logger.warning("auto-link not taken over", auto_link=entry.name, reason="there is one of its name")
 
 
 async def _serve(listener: Listener, *, task_status: trio.TaskStatus[Listener]) -> None:
@@ -596,6 +621,17 @@ def _edge_adaptor(connecting: bool) -> Callable[..., AmqpAdaptor]:
     return EdgeConnectorAdaptor if connecting else EdgeListenerAdaptor
 
 
+def _route_container_adaptor(connection: str) -> Callable[..., AmqpAdaptor]:
+    from van.adaptors.route_container import RouteContainerAdaptor
+
+    def make(*arguments: Any, **options: Any) -> AmqpAdaptor:
+        adaptor = RouteContainerAdaptor(*arguments, **options)
+        adaptor.broker.connection = connection
+        return adaptor
+
+    return make
+
+
 def _inter_router_adaptor(cost: int, correlator: str) -> Callable[..., AmqpAdaptor]:
     # Imported where there are such connections: a router that stands alone does without.
     from van.adaptors.inter_router import InterRouterAdaptor
@@ -605,9 +641,22 @@ def _inter_router_adaptor(cost: int, correlator: str) -> Callable[..., AmqpAdapt
 
 def _addresses(entries: Iterable[AddressConfig]) -> list[address.AddressConfig]:
     return [
-        address.AddressConfig("/".join(entry.tokens), Distribution(entry.distribution), entry.priority)
+        address.AddressConfig(
+            "/".join(entry.tokens), Distribution(entry.distribution), entry.priority, waypoint=entry.waypoint
+        )
         for entry in entries
     ]
+
+
+def _auto_link(entry: AutoLinkConfig) -> AutoLink:
+    return AutoLink(
+        entry.name,
+        entry.address,
+        incoming=entry.direction == "in",
+        external_address=entry.external_address,
+        connection=entry.connection,
+        container_id=entry.container_id,
+    )
 
 
 def _settings(entry: ConnectionConfig) -> ConnectionSettings:

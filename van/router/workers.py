@@ -101,6 +101,7 @@ def for_worker(config: SiteConfig) -> SiteConfig:
         router=attrs.evolve(config.router, memory_limit=config.router.memory_share, workers=1),
         listeners=tuple(entry for entry in config.listeners if entry.role == NORMAL),
         connectors=(),
+        auto_links=(),
         warnings=(),
     )
 

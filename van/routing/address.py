@@ -23,6 +23,11 @@ AREA: Final = "0"
 MAX_ADDRESS_LENGTH: Final = 2048
 
 
+# What a broker gives of the messages to a waypoint goes to the address with this in front, and its receivers get them
+# from there. To other routers that is a mobile address as any other, whether they know of waypoints or not.
+WAYPOINT: Final = "_waypoint/"
+
+
 class Distribution(enum.Enum):
     """How deliveries to an address are distributed over those who receive from it."""
 
@@ -77,14 +82,18 @@ class AddressConfig:
     """One `[[address]]` of the configuration: `pattern` in the pattern language, how to distribute, and a priority.
 
     A prefix `p` is the pattern `p/#`. `priority` is 0 to 9 and beats the message's own; None leaves it to the message.
+    waypoint: messages go by way of a broker; see `WAYPOINT`.
     """
 
-    __slots__ = ("distribution", "pattern", "priority")
+    __slots__ = ("distribution", "pattern", "priority", "waypoint")
 
-    def __init__(self, pattern: str, distribution: Distribution, priority: int | None = None) -> None:
+    def __init__(
+        self, pattern: str, distribution: Distribution, priority: int | None = None, *, waypoint: bool = False
+    ) -> None:
         self.pattern = pattern
         self.distribution = distribution
         self.priority = priority
+        self.waypoint = waypoint
 
 
 class _Node:
@@ -101,10 +110,14 @@ def tokens_of(text: str) -> list[str]:
 
 
 class PatternTable:
-    """Finds the best pattern for an address: token by token from the left a literal beats `*`, which beats `#`."""
+    """Finds the best pattern for an address: token by token from the left a literal beats `*`, which beats `#`.
+
+    `waypoints`: whether there is a pattern for waypoints among them.
+    """
 
     def __init__(self) -> None:
         self._root = _Node()
+        self.waypoints = False
 
     def add(self, config: AddressConfig) -> None:
         """Add a pattern. Raises `ValueError` when the same pattern is there already."""
@@ -114,6 +127,7 @@ class PatternTable:
         if node.config is not None:
             raise ValueError(f"pattern {config.pattern!r} is there already")
         node.config = config
+        self.waypoints = self.waypoints or config.waypoint
 
     def match(self, text: str) -> AddressConfig | None:
         """The best pattern for `text`, None when none matches."""

@@ -326,9 +326,15 @@ class EdgeRouter(Router):
         return super().temporary_address(True) if mobile else f"amqp:/_edge/{self.id}/temp.{self.tokens()}"
 
     def attach_incoming(
-        self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, limit: int = 0
+        self,
+        link: ReceiverLink,
+        text: str,
+        capacity: int = DEFAULT_LINK_CAPACITY,
+        limit: int = 0,
+        *,
+        broker: bool = False,
     ) -> IncomingLink:
-        incoming = super().attach_incoming(link, text, capacity, limit)
+        incoming = super().attach_incoming(link, text, capacity, limit, broker=broker)
         if not incoming.anonymous:
             self._wanted(incoming.address)
         return incoming

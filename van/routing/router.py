@@ -11,17 +11,18 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from van.amqp.delivery import Delivery, Holder
-from van.amqp.delivery_state import Rejected
+from van.amqp.delivery_state import RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
 from van.amqp.message import IncompleteMessageError, read_to
 from van.amqp.performatives import Error
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
-from van.amqp.terminus import Target
+from van.amqp.terminus import Source, Target
 from van.routing.adaptor import Adaptor
 from van.routing.address import (
     AREA,
     MAX_ADDRESS_LENGTH,
+    WAYPOINT,
     Address,
     AddressConfig,
     Distribution,
@@ -29,6 +30,7 @@ from van.routing.address import (
     address_key,
     strip_address,
 )
+from van.routing.auto_link import AutoLinks
 from van.routing.budget import ByteBudget
 from van.routing.dialect.annotations import (
     PRESETTLED,
@@ -133,6 +135,7 @@ class Router(LinkStateOwner):
         self.patterns = PatternTable()
         for config in addresses:
             self.patterns.add(config)
+        self.auto_links = AutoLinks()
         self._touched: list[Adaptor] = []
         self.past = Tally()
         self._anonymous = Address("", Distribution.BALANCED, self._forward_anonymous, None)
@@ -203,11 +206,19 @@ class Router(LinkStateOwner):
             if key.startswith("M$"):
                 # The router's own nodes, in every router: no configuration makes them anything else.
                 return Distribution.CLOSEST, None
-            config = self.patterns.match(strip_address(key[1:]))
+            config = self.patterns.match(strip_address(key[1:]).removeprefix(WAYPOINT))
             if config is not None:
                 return config.distribution, config.priority
             return hint if hint is not None else self.default_distribution, None
         return Distribution.BALANCED, None
+
+    def receiving(self, text: str) -> str:
+        """The address from which those get who receive from `text`: of a waypoint, what its broker gives goes there."""
+        if not self.patterns.waypoints:
+            return text
+        plain = strip_address(text)
+        config = self.patterns.match(plain) if plain[:1] not in ("_", "$") else None
+        return WAYPOINT + plain if config is not None and config.waypoint else text
 
     def release(self, address: Address) -> None:
         """Forget an address that nobody uses any more."""
@@ -223,11 +234,18 @@ class Router(LinkStateOwner):
     # -- links ---------------------------------------------------------------------------------------------------
 
     def attach_incoming(
-        self, link: ReceiverLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, limit: int = 0
+        self,
+        link: ReceiverLink,
+        text: str,
+        capacity: int = DEFAULT_LINK_CAPACITY,
+        limit: int = 0,
+        *,
+        broker: bool = False,
     ) -> IncomingLink:
         """Take a link that deliveries come in by; an empty `text` is the anonymous terminus.
 
         capacity: its credit when it is idle, which grows up to `limit` while its deliveries are settled swiftly.
+        broker: it is an auto-link's, and what it brings goes to those who receive from a waypoint.
 
         Raises `AmqpLinkError` when the address cannot be had.
         """
@@ -236,17 +254,30 @@ class Router(LinkStateOwner):
             incoming.limit = max(capacity, limit)
             link.sink = incoming
             return incoming
-        resends = RESEND_CAPABILITY in _target_capabilities(link)
-        kind = ResendingLink if resends else IncomingLink
+        kind = IncomingLink
+        if RESEND_CAPABILITY in _target_capabilities(link):
+            kind = ResendingLink
+        elif not _takes_modified(link):
+            kind = ReleasingLink
+        if broker:
+            text = self.receiving(text)
         incoming = kind(self, link, self.usable(text), capacity, False)
         incoming.limit = max(capacity, limit)
+        if broker:
+            # Its target says nothing of where in the network its deliveries go.
+            incoming.annotations = self.annotations_to(text)
         incoming.address.add_incoming(incoming)
         link.sink = incoming
         return incoming
 
-    def attach_outgoing(self, link: SenderLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY) -> OutgoingLink:
-        """Take a link that deliveries go out by. Raises `AmqpLinkError` when the address cannot be had."""
-        outgoing = OutgoingLink(link, self.received(text), capacity)
+    def attach_outgoing(
+        self, link: SenderLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, *, broker: bool = False
+    ) -> OutgoingLink:
+        """Take a link that deliveries go out by. Raises `AmqpLinkError` when the address cannot be had.
+
+        broker: it is an auto-link's, and takes what is sent to a waypoint.
+        """
+        outgoing = OutgoingLink(link, self.received(text if broker else self.receiving(text)), capacity)
         link.source = outgoing
         if outgoing.address.priority is not None:
             link.priority = outgoing.address.priority
@@ -754,6 +785,15 @@ class ResendingLink(IncomingLink):
             super().deliver(delivery)
 
 
+class ReleasingLink(IncomingLink):
+    """A link whose sender does not know the outcome modified, as its source says (3.5.3): it hears released."""
+
+    __slots__ = ()
+
+    def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
+        super().outcome(delivery, RELEASED if type(state) is Modified else state, settled)
+
+
 def _is_advertised(key: str) -> bool:
     """Whether routers tell one another of an address: nobody may take part in what belongs to one router alone."""
     return key[:1] in ("M", "H") and not key.startswith("M$")
@@ -762,6 +802,12 @@ def _is_advertised(key: str) -> bool:
 def _target_capabilities(link: ReceiverLink) -> list[str]:
     target = link.remote.target if link.remote is not None else None
     return list(target.capabilities or ()) if isinstance(target, Target) else []
+
+
+def _takes_modified(link: ReceiverLink) -> bool:
+    source = link.remote.source if link.remote is not None else None
+    outcomes = source.outcomes if isinstance(source, Source) else None
+    return not outcomes or Modified.NAME in outcomes
 
 
 def take_all(unsettled: dict[int, Delivery]) -> list[Delivery]:

@@ -1,0 +1,451 @@
+"""Addresses that live in a broker: what auto-links bring to it and fetch from it, and what becomes of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.adaptors.brokers import Broker, EndsSessions, LosesQueues, Plain, Slow, auto_link, connect
+from tests.routing.network import Network, settle_in_pieces
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
+from van.amqp.errors import AmqpLinkError, ErrorCondition
+from van.amqp.message import AmqpValue, Message, Properties
+from van.amqp.performatives import Error
+from van.routing.auto_link import FIRST_PAUSE, LONGEST_PAUSE
+
+ALL_PIECES = pytest.mark.parametrize("options", settle_in_pieces(), ids=lambda options: f"piece={options['piece']}")
+
+
+def found(network: Network, event: str) -> list[dict[str, object]]:
+    return [fields for _, name, fields in network.logged if name == event]
+
+
+@ALL_PIECES
+def test_what_is_sent_to_the_address_goes_to_the_broker(options: dict[str, int]) -> None:
+    network = Network(**options)  # type: ignore[arg-type]
+    link = auto_link(network, "out", "orders")
+    sender = network.client().sender("orders")
+    assert sender.credit == 0
+    broker = connect(network)
+    assert sender.credit > 0
+    sent = [sender.send(b"one"), sender.send(b"x" * 100_000), sender.send(b"two", settled=True)]
+    network.run()
+    assert broker.taken("orders").bodies == [b"one", b"x" * 100_000, b"two"]
+    assert [one.state for one in sent] == [ACCEPTED, ACCEPTED, None]
+    assert (link.status, link.last_error) == ("active", "")
+    network.assert_quiet()
+
+
+@ALL_PIECES
+def test_what_the_broker_has_goes_to_the_address(options: dict[str, int]) -> None:
+    network = Network(**options)  # type: ignore[arg-type]
+    auto_link(network, "in", "orders")
+    broker = connect(network)
+    queue = broker.given("orders")
+    assert queue.credit == 0, "nobody receives"
+    receiver = network.client().receiver("orders", credit=10)
+    assert queue.credit > 0
+    sent = [queue.send(b"one"), queue.send(b"x" * 100_000), queue.send(b"two", settled=True)]
+    network.run()
+    assert receiver.bodies == [b"one", b"x" * 100_000, b"two"]
+    assert [one.state for one in sent] == [ACCEPTED, ACCEPTED, None]
+    network.assert_quiet()
+
+
+def test_no_outcome_before_the_brokers() -> None:
+    network = Network()
+    auto_link(network, "out", "orders")
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    sent = [sender.send(bytes([number])) for number in range(4)]
+    network.run()
+    assert [one.settled for one in sent] == [False] * 4
+    reason = Rejected(error=Error(condition="test:full", description="no room"))
+    failed = Modified(delivery_failed=True)
+    for got, state in zip(broker.taken("orders").deliveries, [ACCEPTED, reason, RELEASED, failed], strict=True):
+        got.settle(state)
+    network.run()
+    assert [one.state for one in sent] == [ACCEPTED, reason, RELEASED, failed]
+
+
+def test_no_outcome_for_the_broker_before_the_receivers() -> None:
+    network = Network()
+    auto_link(network, "in", "orders")
+    broker = connect(network)
+    receiver = network.client().receiver("orders", credit=10, auto=False)
+    sent = [broker.given("orders").send(bytes([number])) for number in range(3)]
+    network.run()
+    assert [one.settled for one in sent] == [False] * 3
+    for got, state in zip(receiver.deliveries, [ACCEPTED, RELEASED, Modified(delivery_failed=True)], strict=True):
+        got.settle(state)
+    network.run()
+    assert [one.state for one in sent] == [ACCEPTED, RELEASED, Modified(delivery_failed=True)]
+
+
+def test_a_broker_that_does_not_know_modified_hears_released() -> None:
+    network = Network()
+    auto_link(network, "in", "orders")
+    broker = connect(network, Plain)
+    client = network.client()
+    client.receiver("orders", credit=10, auto=False)
+    sent = [broker.given("orders").send(b"x"), broker.given("orders").send(b"y" * 300_000)]
+    network.run()
+    client.cut()
+    network.run()
+    assert [one.state for one in sent] == [RELEASED, RELEASED]
+
+
+def test_the_brokers_credit_bounds_what_is_under_way() -> None:
+    network = Network()
+    auto_link(network, "out", "orders")
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    sent = [sender.send(b"x") for _ in range(1000)]
+    network.run()
+    receiver = broker.taken("orders")
+    assert len(receiver.deliveries) == broker.credit
+    assert sender.credit == 0
+    for got in receiver.deliveries:
+        got.settle()
+    receiver.credit(1000)
+    network.run()
+    for got in receiver.deliveries[broker.credit :]:
+        got.settle()
+    network.run()
+    assert sum(one.settled for one in sent) > broker.credit
+
+
+def test_nobody_receives_any_more_and_the_broker_keeps_its_messages() -> None:
+    network = Network()
+    auto_link(network, "in", "orders")
+    broker = connect(network)
+    queue = broker.given("orders")
+    client = network.client()
+    client.receiver("orders", credit=1, auto=False)
+    sent = [queue.send(b"seen"), queue.send(b"not seen")]
+    network.run()
+    client.cut()
+    network.run()
+    assert [one.state for one in sent] == [Modified(delivery_failed=True), RELEASED]
+    # One more message finds out that there is nobody; then the credit goes back.
+    late = queue.send(b"late")
+    network.run()
+    assert late.state == RELEASED
+    assert queue.credit == 0
+    assert queue.link.drain
+
+
+def test_another_name_at_the_broker() -> None:
+    network = Network()
+    auto_link(network, "out", "orders", external_address="/queue/eu.orders")
+    broker = connect(network)
+    network.client().sender("orders").send(b"x")
+    network.run()
+    assert broker.taken("/queue/eu.orders").bodies == [b"x"]
+
+
+def test_messages_of_the_broker_that_each_name_their_address() -> None:
+    network = Network()
+    auto_link(network, "in", "", external_address="outbox")
+    broker = connect(network)
+    receiver = network.client().receiver("orders", credit=10)
+    queue = broker.given("outbox")
+    known = queue.send(Message(properties=Properties(to="orders"), body=AmqpValue("x")).encode())
+    unknown = queue.send(Message(properties=Properties(to="nobody"), body=AmqpValue("x")).encode())
+    network.run()
+    assert (known.state, unknown.state) == (ACCEPTED, RELEASED)
+    assert len(receiver.deliveries) == 1
+
+
+def test_found_by_the_container_id_of_the_broker() -> None:
+    network = Network()
+    mine = auto_link(network, "out", "orders", container_id="the-broker")
+    other = auto_link(network, "out", "bills", container_id="another")
+    connect(network)
+    assert (mine.status, other.status) == ("active", "inactive")
+
+
+def test_only_on_connections_of_its_name() -> None:
+    network = Network()
+    auto_link(network, "out", "orders", connection="elsewhere")
+    assert connect(network).attached == []
+
+
+def test_a_peer_may_attach_links_of_its_own() -> None:
+    network = Network()
+    auto_link(network, "out", "orders")
+    broker = connect(network)
+    receiver = broker.receiver("bills", credit=1)
+    network.client().sender("bills").send(b"x")
+    network.run()
+    assert receiver.bodies == [b"x"]
+
+
+# -- refusals, and what comes back -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+@pytest.mark.parametrize("kind", [LosesQueues, EndsSessions])
+def test_a_queue_that_is_not_there(direction: str, kind: type[LosesQueues]) -> None:
+    network = Network()
+    lost = auto_link(network, direction, "lost")
+    kept = auto_link(network, direction, "kept")
+    broker = connect(network, kind)
+    assert (lost.status, lost.last_error) == ("failed", "amqp:not-found: no queue 'lost'")
+    assert kept.status == "active", "the other one is not disturbed"
+    sender = network.client().sender("lost")
+    assert sender.credit == 0
+    # It is tried again with growing pauses.
+    network.advance(FIRST_PAUSE)
+    assert broker.attached.count("lost") == 2
+    network.advance(1.9 * FIRST_PAUSE)
+    assert broker.attached.count("lost") == 2
+    broker.missing = frozenset()
+    network.advance(0.2 * FIRST_PAUSE)
+    assert broker.attached.count("lost") == 3
+    assert (lost.status, lost.last_error) == ("active", "")
+    assert broker.attached.count("kept") == 1
+    assert (sender.credit > 0) == (direction == "out")
+
+
+def test_pauses_have_an_end() -> None:
+    network = Network()
+    auto_link(network, "out", "lost")
+    broker = connect(network, LosesQueues)
+    network.advance(600)
+    before = len(broker.attached)
+    assert before < 20
+    network.advance(LONGEST_PAUSE)
+    assert len(broker.attached) == before + 1
+
+
+def test_a_queue_that_is_deleted_and_made_again() -> None:
+    network = Network()
+    link = auto_link(network, "out", "orders")
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    sent = [sender.send(b"x")]
+    network.run()
+    broker.taken("orders").link.detach(AmqpLinkError(ErrorCondition.RESOURCE_DELETED, "deleted"))
+    network.run()
+    assert sent[0].state == Modified(delivery_failed=True)
+    assert (link.status, link.last_error) == ("failed", "amqp:resource-deleted: deleted")
+    network.advance(FIRST_PAUSE)
+    assert link.status == "active"
+    sender.send(b"y")
+    network.run()
+    assert [got.body for got in broker.taken("orders").deliveries] == [b"y"]
+
+
+def test_a_broker_that_detaches_without_a_reason() -> None:
+    network = Network()
+    link = auto_link(network, "in", "orders")
+    broker = connect(network)
+    broker.given("orders").detach(closed=False)
+    network.run()
+    assert (link.status, link.last_error) == ("failed", "detached by the broker")
+
+
+def test_an_address_that_may_not_be_used_here() -> None:
+    network = Network(addresses={"secret": "unavailable"})
+    link = auto_link(network, "in", "secret")
+    broker = connect(network)
+    assert broker.attached == []
+    assert link.status == "failed"
+    assert "unavailable" in link.last_error
+    assert not network.router.addresses
+
+
+def test_the_connection_is_lost() -> None:
+    network = Network()
+    out, back = auto_link(network, "out", "orders"), auto_link(network, "in", "bills")
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    sent = sender.send(b"x")
+    network.run()
+    broker.cut()
+    network.run()
+    assert sent.state == Modified(delivery_failed=True)
+    assert (out.status, back.status) == ("inactive", "inactive")
+    assert out.ends == {}
+    broker = connect(network)
+    sender.send(b"y")
+    network.run()
+    assert broker.taken("orders").bodies == [b"y"]
+
+
+def test_closed_while_a_queue_is_missing() -> None:
+    network = Network()
+    link = auto_link(network, "out", "lost")
+    broker = connect(network, LosesQueues)
+    broker.adaptor.close(ErrorCondition.CONNECTION_FORCED, "enough")
+    network.run()
+    assert link.status == "inactive"
+    network.advance(LONGEST_PAUSE)
+    assert broker.attached == ["lost"]
+
+
+def test_several_brokers_share_an_address() -> None:
+    network = Network()
+    link = auto_link(network, "out", "orders")
+    brokers = [connect(network, name=f"broker-{number}") for number in range(2)]
+    sender = network.client().sender("orders")
+    for number in range(10):
+        sender.send(bytes([number]))
+        network.run()
+    assert [len(broker.taken("orders").bodies) for broker in brokers] == [5, 5]
+    brokers[0].cut()
+    sender.send(b"more")
+    network.run()
+    assert brokers[1].taken("orders").bodies[-1] == b"more"
+    assert link.status == "active"
+
+
+def test_how_it_fares_where_it_fares_best() -> None:
+    network = Network()
+    link = auto_link(network, "out", "lost")
+    connect(network, LosesQueues, name="without")
+    assert link.status == "failed"
+    connect(network, name="with")
+    assert (link.status, link.last_error) == ("active", "amqp:not-found: no queue 'lost'")
+
+
+# -- auto-links that come and go ---------------------------------------------------------------------------------------
+
+
+def test_made_and_taken_away_while_the_broker_is_there() -> None:
+    network = Network()
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    link = auto_link(network, "out", "orders")
+    network.run()
+    assert link.status == "active"
+    sent = [sender.send(b"x"), sender.send(b"y")]
+    network.run()
+    network.router.auto_links.remove(link)
+    network.router.auto_links.remove(link)  # once is enough
+    network.run()
+    assert link.status == "inactive"
+    assert [one.state for one in sent] == [Modified(delivery_failed=True)] * 2
+    assert broker.taken("orders").link.detach_received
+    assert sender.send(b"z").unsettled
+
+
+def test_taken_away_before_it_could_be_attached() -> None:
+    network = Network()
+    link = auto_link(network, "out", "lost")
+    broker = connect(network, LosesQueues)
+    network.router.auto_links.remove(link)
+    network.advance(LONGEST_PAUSE)
+    assert broker.attached == ["lost"]
+
+
+def test_taken_away_before_the_broker_has_answered() -> None:
+    network = Network()
+    broker = connect(network)
+    broker.writing = False
+    link = auto_link(network, "out", "orders")
+    network.run()
+    assert link.status == "attaching"
+    network.router.auto_links.remove(link)
+    network.run()
+    broker.writing = True
+    network.run()
+    assert not network.router.addresses
+    assert broker.taken("orders").link.detach_received
+
+
+def test_two_of_one_name() -> None:
+    network = Network()
+    auto_link(network, "out", "orders")
+    with pytest.raises(ValueError, match="is there already"):
+        auto_link(network, "out", "orders")
+
+
+def test_more_than_the_broker_takes_sessions_for() -> None:
+    network = Network()
+    links = [auto_link(network, "out", f"queue-{number}") for number in range(300)]
+    broker = connect(network)
+    assert {link.status for link in links} == {"active"}
+    sessions = {broker.taken(f"queue-{number}").link.session for number in range(300)}
+    assert len(sessions) == 128
+
+
+def test_nothing_is_left_when_all_have_gone() -> None:
+    network = Network(waypoints=["orders"], addresses={"orders": "balanced"})
+    auto_link(network, "out", "orders")
+    auto_link(network, "in", "orders")
+    broker, client = connect(network), network.client()
+    sender, _ = client.sender("orders"), client.receiver("orders", credit=10)
+    for _ in range(5):
+        sender.send(b"x")
+    network.run()
+    broker.given("orders").send(b"x")
+    network.run()
+    network.assert_quiet()
+    client.cut()
+    broker.cut()
+    network.assert_empty()
+
+
+# -- waypoints ---------------------------------------------------------------------------------------------------------
+
+
+def waypoint() -> tuple[Network, Broker]:
+    network = Network(waypoints=["orders/#"], addresses={"orders/#": "balanced", "bills": "multicast"})
+    auto_link(network, "out", "orders/eu")
+    auto_link(network, "in", "orders/eu")
+    return network, connect(network)
+
+
+def test_one_address_for_both_sides_of_a_queue() -> None:
+    network, broker = waypoint()
+    client = network.client()
+    receiver = client.receiver("orders/eu", credit=10)
+    sent = client.sender("orders/eu").send(b"x")
+    network.run()
+    assert (broker.taken("orders/eu").bodies, receiver.bodies) == ([b"x"], [])
+    assert sent.state == ACCEPTED, "the broker has it"
+    given = broker.given("orders/eu").send(b"x")
+    network.run()
+    assert (broker.taken("orders/eu").bodies, receiver.bodies) == ([b"x"], [b"x"])
+    assert given.state == ACCEPTED, "the receiver has it"
+    assert set(network.router.addresses) == {"Morders/eu", "M_waypoint/orders/eu"}
+
+
+def test_a_waypoint_without_its_broker() -> None:
+    network, broker = waypoint()
+    client = network.client()
+    receiver, sender = client.receiver("orders/eu", credit=10), client.sender("orders/eu")
+    broker.cut()
+    network.run()
+    late = client.sender("orders/eu")
+    assert late.credit == 0, "what is sent waits for the broker, receivers or not"
+    sender.send(b"x")
+    network.run()
+    assert receiver.bodies == []
+
+
+def test_an_anonymous_sender_to_a_waypoint() -> None:
+    network, broker = waypoint()
+    network.client().receiver("orders/eu", credit=10)
+    body = Message(properties=Properties(to="orders/eu"), body=AmqpValue("x")).encode()
+    network.client().sender(None).send(body)
+    network.run()
+    assert broker.taken("orders/eu").bodies == [body]
+
+
+def test_what_is_behind_a_waypoint_has_a_name_of_its_own() -> None:
+    network, broker = waypoint()
+    receiver = network.client().receiver("_waypoint/orders/eu", credit=10)
+    broker.given("orders/eu").send(b"x")
+    network.run()
+    assert receiver.bodies == [b"x"]
+    assert network.router.addresses["M_waypoint/orders/eu"].distribution.value == "balanced"
+
+
+def test_other_addresses_are_no_waypoints() -> None:
+    network, _ = waypoint()
+    receivers = [network.client().receiver("bills", credit=10) for _ in range(2)]
+    network.client().sender("bills").send(b"x")
+    network.run()
+    assert [receiver.bodies for receiver in receivers] == [[b"x"], [b"x"]]

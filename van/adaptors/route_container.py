@@ -1,0 +1,273 @@
+"""Connections to brokers (role route-container): the router attaches a link for each auto-link that is wanted there.
+
+What is attached, refused and tried again is said here; which auto-links there are is the core's business
+(`van.routing.auto_link`). The peer may attach links of its own as any application does.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from van.adaptors.amqp import ROUTE_CONTAINER, AmqpAdaptor
+from van.adaptors.streams import link_name
+from van.amqp.errors import AmqpError, AmqpLinkError, AmqpSessionError
+from van.amqp.events import ConnectionOpened, LinkDetached, SessionEnded
+from van.amqp.link import Link
+from van.amqp.performatives import Attach, Error
+from van.amqp.receiver_link import ReceiverLink
+from van.amqp.sender_link import SenderLink
+from van.amqp.serial import MASK
+from van.amqp.session import Session
+from van.amqp.terminus import Source, Target
+from van.routing.auto_link import AutoLinkEnd, RouteContainer
+from van.routing.budget import MIN_WINDOW
+from van.routing.router import LinkOwner
+
+# Each auto-link has a session of its own, up to so many; those beyond share these. Some brokers (RabbitMQ 3) end the
+# whole session where another one would refuse a link: then the other auto-links are not disturbed.
+MAX_SESSIONS: Final = 256
+
+
+class RouteContainerAdaptor(AmqpAdaptor):
+    """A connection to a broker. Constructed as an `AmqpAdaptor`; `broker` is what the core knows of it."""
+
+    role = ROUTE_CONTAINER
+
+    def _prepare(self) -> None:
+        self.broker = BrokerLinks(self)
+        self._why = ""
+
+    def _open(self, event: ConnectionOpened) -> None:
+        super()._open(event)
+        if not self.connection.close_sent:
+            self.broker.opened(event.open.container_id)
+
+    def next_deadline(self) -> float:
+        return min(super().next_deadline(), self.broker.next_retry)
+
+    def handle_deadline(self, now: float) -> None:
+        super().handle_deadline(now)
+        if now >= self.broker.next_retry:
+            self.broker.retry(now)
+
+    def forget(self, link: Link) -> None:
+        """Detach a link of ours that is not wanted any more; its owner is told."""
+        self._forget(link)
+        link.detach()
+
+    # -- what the broker says of our links -------------------------------------------------------------------------
+
+    def _answered(self, link: Link) -> None:
+        # A refusal is followed by its reason.
+        if not link.refused:
+            self.broker.answered(link)
+
+    def _detach(self, event: LinkDetached) -> None:
+        super()._detach(event)
+        error = event.error if event.error is not None else event.link.failure
+        self.broker.over(event.link, _text(error) or "detached by the broker")
+
+    def _end_session(self, event: SessionEnded) -> None:
+        self._why = ": ".join(filter(None, (event.condition, event.description)))
+        super()._end_session(event)
+        self._why = ""
+
+    def _release_session(self, session: Session) -> None:
+        super()._release_session(session)
+        self.broker.session_over(session, self._why or "its session ended")
+
+    def _release_links(self) -> None:
+        # First of all: what is detached with the connection is not attached again.
+        self.broker.lost()
+        super()._release_links()
+
+    def give_back(self) -> None:
+        self.broker.lost()
+        super().give_back()
+
+
+class BrokerLinks(RouteContainer):
+    """The auto-links of one connection, and the sessions that they are in."""
+
+    __slots__ = ("_adaptor", "_ends", "_failed", "_sessions", "next_retry")
+
+    def __init__(self, adaptor: RouteContainerAdaptor) -> None:
+        super().__init__("")
+        self._adaptor = adaptor
+        self._ends: dict[Link, AutoLinkEnd] = {}
+        self._failed: dict[AutoLinkEnd, None] = {}
+        # How many links each session has, by whether messages come in by it. One that has none is taken for the next.
+        self._sessions: dict[bool, dict[Session, int]] = {False: {}, True: {}}
+        # When the first of those that failed is tried again, inf where none has.
+        self.next_retry = inf
+
+    # -- the connection --------------------------------------------------------------------------------------------
+
+    def opened(self, container_id: str) -> None:
+        """The connection is open: the core says what to attach."""
+        self.container_id = container_id
+        self._adaptor.router.auto_links.opened(self)
+
+    def lost(self) -> None:
+        """The connection is over, or is about to be."""
+        self._adaptor.router.auto_links.lost(self)
+        self._ends.clear()
+        self._failed.clear()
+        self.next_retry = inf
+
+    def retry(self, now: float) -> None:
+        """Attach again what has waited for long enough."""
+        for end in [end for end in self._failed if now >= end.retry_at]:
+            del self._failed[end]
+            self.attach(end)
+        self._look()
+
+    def _look(self) -> None:
+        self.next_retry = min((end.retry_at for end in self._failed), default=inf)
+
+    # -- what the core wants -----------------------------------------------------------------------------------------
+
+    def attach(self, end: AutoLinkEnd) -> None:
+        adaptor = self._adaptor
+        auto_link = end.auto_link
+        try:
+            self._check(end)
+            link = self._new_link(auto_link.incoming)
+            link.attach(_own_attach(auto_link.incoming, auto_link.at_broker))
+        except AmqpError as error:
+            self._fail(end, _text(error))
+            return
+        self._ends[link] = end
+        self._sessions[auto_link.incoming][link.session] += 1
+        end.attaching(link)
+        adaptor.log("debug", "auto-link attaching", auto_link=auto_link.name, address=auto_link.at_broker)
+
+    def detach(self, end: AutoLinkEnd) -> None:
+        link = end.link
+        if link is None:
+            self._failed.pop(end, None)
+            self._look()
+            return
+        self._forget(link)
+        self._adaptor.forget(link)
+
+    def _check(self, end: AutoLinkEnd) -> None:
+        """Whether the address can be had here, before the broker is asked. Raises `AmqpLinkError`."""
+        auto_link = end.auto_link
+        router = self._adaptor.router
+        if auto_link.address:
+            find = router.usable if auto_link.incoming else router.received
+            router.release(find(auto_link.address))
+
+    # -- what the broker says ----------------------------------------------------------------------------------------
+
+    def answered(self, link: Link) -> None:
+        """The broker has attached a link: deliveries may pass."""
+        end = self._ends.get(link)
+        if end is None:
+            return
+        adaptor = self._adaptor
+        settings = adaptor.settings
+        router = adaptor.router
+        auto_link = end.auto_link
+        owner: LinkOwner
+        try:
+            if isinstance(link, ReceiverLink):
+                owner = router.attach_incoming(
+                    link, auto_link.address, settings.link_capacity, settings.link_capacity_limit, broker=True
+                )
+            else:
+                assert isinstance(link, SenderLink)
+                owner = router.attach_outgoing(link, auto_link.address, settings.link_capacity, broker=True)
+        except AmqpLinkError as error:
+            # The address was there when the broker was asked.
+            self._forget(link)
+            link.detach(error)
+            self._fail(end, _text(error))
+            return
+        adaptor.links[link] = owner
+        end.active()
+        adaptor.log(
+            "info",
+            "auto-link active",
+            auto_link=auto_link.name,
+            direction="in" if auto_link.incoming else "out",
+            address=auto_link.address,
+            at_broker=auto_link.at_broker,
+        )
+        router.started(owner)
+
+    def over(self, link: Link, error: str) -> None:
+        """A link is no more, and was not given up by us."""
+        end = self._forget(link)
+        if end is not None:
+            self._fail(end, error)
+
+    def session_over(self, session: Session, error: str) -> None:
+        """A session is no more."""
+        for sessions in self._sessions.values():
+            sessions.pop(session, None)
+        for link in [link for link in self._ends if link.session is session]:
+            self.over(link, error)
+
+    def _fail(self, end: AutoLinkEnd, error: str) -> None:
+        adaptor = self._adaptor
+        end.failed(error, adaptor.router.now)
+        self._failed[end] = None
+        self._look()
+        adaptor.log(
+            "warning",
+            "auto-link failed",
+            auto_link=end.auto_link.name,
+            at_broker=end.auto_link.at_broker,
+            reason=end.error,
+            again_in=end.retry_at - adaptor.router.now,
+        )
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def _forget(self, link: Link) -> AutoLinkEnd | None:
+        end = self._ends.pop(link, None)
+        if end is not None:
+            sessions = self._sessions[end.auto_link.incoming]
+            if link.session in sessions:
+                sessions[link.session] -= 1
+        return end
+
+    def _new_link(self, incoming: bool) -> Link:
+        """A link in a session with few others. Raises `AmqpSessionError`."""
+        session = self._session(incoming)
+        name = link_name(self._adaptor.router.tokens())
+        return session.receiver(name) if incoming else session.sender(name)
+
+    def _session(self, incoming: bool) -> Session:
+        sessions = self._sessions[incoming]
+        least = min(sessions, key=sessions.__getitem__, default=None)
+        if least is not None and (sessions[least] == 0 or len(sessions) >= MAX_SESSIONS // 2):
+            return least
+        session = self._adaptor.connection.session()
+        try:
+            # Where messages go to the broker, a large window would be memory promised for nothing.
+            session.begin(MASK if incoming else MIN_WINDOW)
+        except AmqpSessionError:
+            if least is None:
+                raise
+            return least  # the peer leaves no channel, or no memory is left
+        sessions[session] = 0
+        return session
+
+
+def _own_attach(incoming: bool, address: str) -> Attach:
+    """A link as we describe it: its terminus at the broker; name, handle and role are the link's."""
+    return Attach(
+        name="",
+        handle=0,
+        role=incoming,
+        source=Source(address=address if incoming else None),
+        target=Target(address=None if incoming else address),
+    )
+
+
+def _text(error: AmqpError | Error | None) -> str:
+    return ": ".join(filter(None, (error.condition, error.description))) if error is not None else ""
