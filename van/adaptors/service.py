@@ -8,7 +8,7 @@ listening service for the adaptor of every connection that was accepted, and is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from van.adaptors.amqp import Log
 from van.routing.adaptor import Adaptor
@@ -50,11 +50,17 @@ MakeAdaptor: TypeAlias = Callable[[PeerInfo], Adaptor]
 DialFailed: TypeAlias = Callable[[str], None]
 """Called with the reason, in words, when a connection could not be made."""
 
-Dial: TypeAlias = Callable[[MakeAdaptor, DialFailed], None]
-"""Asks for a connection to the server; either of the two is called once, later, in a batch of its own."""
+
+class Dial(Protocol):
+    """Asks for a connection to the server; either of the two is called once, later, in a batch of its own.
+
+    alpn: what to offer to a server behind TLS, in place of what the service's settings say; empty for those.
+    """
+
+    def __call__(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...] = ()) -> None: ...
 
 
-def nobody_dials(connected: MakeAdaptor, failed: DialFailed) -> None:
+def nobody_dials(connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...] = ()) -> None:
     """Stand in for `dial` until the service is assembled."""
     failed("the service has not been started")
 
