@@ -86,6 +86,13 @@ class RouteContainerAdaptor(AmqpAdaptor):
         self.broker.lost()
         super().give_back()
 
+    def _forget(self, link: Link) -> None:
+        came, went = self.deliveries_in, self.deliveries_out
+        super()._forget(link)
+        past = self.router.past
+        past.from_brokers += self.deliveries_in - came
+        past.to_brokers += self.deliveries_out - went
+
 
 class BrokerLinks(RouteContainer):
     """The auto-links of one connection, and the sessions that they are in."""
@@ -93,7 +100,7 @@ class BrokerLinks(RouteContainer):
     __slots__ = ("_adaptor", "_ends", "_failed", "_sessions", "next_retry")
 
     def __init__(self, adaptor: RouteContainerAdaptor) -> None:
-        super().__init__("")
+        super().__init__(adaptor.number)
         self._adaptor = adaptor
         self._ends: dict[Link, AutoLinkEnd] = {}
         self._failed: dict[AutoLinkEnd, None] = {}

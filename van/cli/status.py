@@ -11,16 +11,17 @@ import trio
 
 from van.cli.output import json_line, plain, write
 from van.cli.status_query import ManagementClient, Row, management_address, no_management
-from van.cli.status_tables import ADDRESSES, CONNECTIONS, LINKS, NODES, Column, general
+from van.cli.status_tables import ADDRESSES, AUTO_LINKS, CONNECTIONS, LINKS, NODES, Column, general
 from van.client import Connection, LinkRefusedError
 from van.router import exit_codes
 
-View: TypeAlias = Literal["general", "connections", "links", "addresses", "nodes"]
+View: TypeAlias = Literal["general", "connections", "links", "addresses", "nodes", "autolinks"]
 
 TABLES: Final[dict[str, tuple[str, Sequence[Column], str]]] = {
     "connections": ("connection", CONNECTIONS, "no connections"),
     "links": ("router.link", LINKS, "no links"),
     "addresses": ("router.address", ADDRESSES, "no addresses"),
+    "autolinks": ("router.config.autoLink", AUTO_LINKS, "no auto-links"),
     "nodes": ("router.node", NODES, "this router knows no others: only those of mode interior do"),
 }
 """For each view: the entities, the columns, and what to say when there are none."""

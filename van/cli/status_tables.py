@@ -157,6 +157,18 @@ NODES = (
 )
 
 
+AUTO_LINKS = (
+    Column("name", text("name")),
+    Column("address", text("address")),
+    Column("dir", text("direction")),
+    Column("broker", lambda row: shown(row.get("connection")) or shown(row.get("containerId"))),
+    Column("at broker", lambda row: shown(row.get("externalAddress")) or shown(row.get("address"))),
+    Column("link", text("linkRef")),
+    Column("status", text("operStatus")),
+    Column("last error", text("lastError")),
+)
+
+
 def general(router: Row, metrics: Row, listeners: Sequence[Row], connectors: Sequence[Row]) -> list[tuple[str, str]]:
     """Name and value of what there is to say about a router as a whole."""
     about = [f"mode {shown(router.get('mode'))}", f"version {shown(metrics.get('version') or metrics.get(''))}"]

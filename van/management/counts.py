@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from van.adaptors.amqp import NORMAL, AmqpAdaptor
+from van.adaptors.amqp import NORMAL, ROUTE_CONTAINER, AmqpAdaptor
 from van.amqp.link import Link
 from van.amqp.sender_link import SenderLink
 from van.amqp.types import ULong
@@ -154,6 +154,8 @@ class Totals:
     ingress: int = 0
     egress: int = 0
     transit: int = 0
+    from_brokers: int = 0
+    to_brokers: int = 0
     connections: dict[str, object] = attrs.field(factory=dict)
     adaptors: int = 0
     memory: int | None = None
@@ -172,6 +174,7 @@ class Totals:
 
     def add(self, adaptor: AmqpAdaptor) -> int:
         """Count the links of a connection; returns how many there are."""
+        broker = adaptor.role == ROUTE_CONTAINER
         for link, owner in adaptor.links.items():
             if isinstance(owner, (ControlReceiver, ControlSender)):
                 continue
@@ -179,6 +182,7 @@ class Totals:
                 self.transit += link.deliveries() if isinstance(owner, IncomingLink) else 0
             elif isinstance(owner, IncomingLink):
                 self.ingress += link.deliveries()
+                self.from_brokers += link.deliveries() if broker else 0
                 self.presettled += owner.presettled
                 self.accepted += accepted(owner)
                 self.rejected += owner.rejected
@@ -186,6 +190,7 @@ class Totals:
                 self.modified += owner.modified
             else:
                 self.egress += link.deliveries()
+                self.to_brokers += link.deliveries() if broker else 0
                 self.blocked += bool(owner.undelivered) and link.link_credit == 0
         self.links += len(adaptor.links)
         return len(adaptor.links)
@@ -207,6 +212,8 @@ def count_totals(view: View) -> Iterator[None]:
         ingress=past.ingress,
         egress=past.egress,
         transit=past.transit,
+        from_brokers=past.from_brokers,
+        to_brokers=past.to_brokers,
     )
     applications = 0
     counted = 0

@@ -17,6 +17,7 @@ from van.management.facts import ConnectionFacts, ConnectorFacts, ListenerFacts
 from van.management.rows import (
     LinkRow,
     NodeRow,
+    auto_link_reference,
     container_of,
     correlator_of,
     failover,
@@ -57,6 +58,7 @@ from van.management.schema import (
 )
 from van.management.view import View
 from van.routing.address import AREA, Address
+from van.routing.auto_link import AutoLink
 from van.routing.router import Router
 
 SELF: Final = "self"
@@ -157,7 +159,7 @@ class RouterMetrics(EntityType[counts.Totals]):
         ulong("addrCount", lambda view, totals: len(view.router.addresses), "Addresses that are known."),
         ulong("linkCount", lambda view, totals: totals.links, "Links of all connections."),
         ulong("nodeCount", lambda view, totals: len(other_nodes(view)), "Other routers that are known."),
-        ulong("autoLinkCount", constant(0), "Always 0."),
+        ulong("autoLinkCount", lambda view, totals: len(view.router.auto_links), "Auto-links."),
         ulong("connectionCount", lambda view, totals: totals.adaptors, "Connections."),
         ulong("presettledDeliveries", lambda view, totals: totals.presettled, "Deliveries that came in settled."),
         ulong("droppedPresettledDeliveries", lambda view, totals: totals.dropped, "Those of them that were dropped."),
@@ -171,8 +173,8 @@ class RouterMetrics(EntityType[counts.Totals]):
         ulong("deliveriesIngress", lambda view, totals: totals.ingress, "Deliveries that applications sent here."),
         ulong("deliveriesEgress", lambda view, totals: totals.egress, "Deliveries that went to applications here."),
         ulong("deliveriesTransit", lambda view, totals: totals.transit, "Deliveries that came from other routers."),
-        ulong("deliveriesIngressRouteContainer", constant(0), "Always 0."),
-        ulong("deliveriesEgressRouteContainer", constant(0), "Always 0."),
+        ulong("deliveriesIngressRouteContainer", lambda view, totals: totals.from_brokers, "Those from brokers."),
+        ulong("deliveriesEgressRouteContainer", lambda view, totals: totals.to_brokers, "Those to brokers."),
         ulong("deliveriesIngressInterNetwork", constant(0), "Always 0."),
         ulong("deliveriesEgressInterNetwork", constant(0), "Always 0."),
         ulong("deliveriesRedirectedToFallback", constant(0), "Always 0."),
@@ -366,7 +368,7 @@ class ConnectionEntity(EntityType[ConnectionFacts]):
         string("identity", lambda view, row: str(row.adaptor.number), "A number; the log has it too."),
         string("host", lambda view, row: row.host, "Address and port of the peer."),
         string("localSocket", lambda view, row: row.local, "Address and port on this side."),
-        string("role", lambda view, row: row.adaptor.role, "`normal`, `inter-router`, `edge`, ..."),
+        string("role", lambda view, row: row.adaptor.role, "`normal`, `inter-router`, `edge`, `route-container`."),
         string("protocol", constant("amqp"), "Always `amqp`."),
         string("dir", lambda view, row: "out" if row.outgoing else "in", "`out`: made by this router."),
         string("container", container_of, "Container-id of the peer."),
@@ -413,7 +415,7 @@ class ListenerEntity(EntityType[ListenerFacts]):
         string("host", lambda view, row: row.host, "Where it listens; empty: everywhere."),
         string("port", lambda view, row: str(row.port), "The real port."),
         string("socketAddressFamily", unknown, "Not so here."),
-        string("role", lambda view, row: row.role, "Who may connect: `normal`, `inter-router`, `edge`."),
+        string("role", lambda view, row: row.role, "Who may connect: `normal`, `inter-router`, `edge`, ..."),
         integer("cost", lambda view, row: row.cost, "Cost of the way, between routers."),
         string("sslProfile", lambda view, row: row.ssl_profile, "Its certificates."),
         string("saslMechanisms", mechanisms, "Mechanisms that are offered."),
@@ -464,7 +466,7 @@ class ConnectorEntity(EntityType[ConnectorFacts]):
     attributes: tuple[Attribute[ConnectorFacts], ...] = (
         string("host", lambda view, row: row.host, "Where it connects to."),
         string("port", lambda view, row: str(row.port), "The port there."),
-        string("role", lambda view, row: row.role, "Who is there: `normal`, `inter-router`, `edge`."),
+        string("role", lambda view, row: row.role, "Who is there: `normal`, `inter-router`, `edge`, ..."),
         integer("cost", lambda view, row: row.cost, "Cost of the way, between routers."),
         string("sslProfile", lambda view, row: row.ssl_profile, "Its certificates."),
         string("proxyProfile", lambda view, row: "proxy" if row.proxied else None, "Set when a proxy is used."),
@@ -500,6 +502,39 @@ class ConnectorEntity(EntityType[ConnectorFacts]):
         return row.name
 
 
+class AutoLinkEntity(EntityType[AutoLink]):
+    """The auto-links."""
+
+    type = "router.config.autoLink"
+    base = CONFIGURATION
+    meaning = "An auto-link: what is fetched from a broker, or brought to it, and how it fares."
+    of_core = True
+    attributes: tuple[Attribute[AutoLink], ...] = (
+        string("name", lambda view, row: row.name, "Name of the configuration."),
+        string("identity", lambda view, row: row.identity, "A number."),
+        string("type", constant(PREFIX + "router.config.autoLink"), "The type."),
+        string("address", lambda view, row: row.address or None, "Address in the network; null: each message's own."),
+        string("direction", lambda view, row: "in" if row.incoming else "out", "`in`: from the broker; `out`: to it."),
+        string("connection", lambda view, row: row.connection or None, "The listener or connector that it is for."),
+        string("containerId", lambda view, row: row.container_id or None, "Or the broker's container-id."),
+        string("externalAddress", lambda view, row: row.external_address or None, "What the broker calls it."),
+        string("linkRef", auto_link_reference, "Identity of its link, one of them where it has several."),
+        string(
+            "operStatus", lambda view, row: row.status, "`inactive` (no connection), `attaching`, `active`, `failed`."
+        ),
+        string("lastError", lambda view, row: row.last_error or None, "Why it failed on one of its connections."),
+    )
+
+    def rows(self, view: View) -> Iterable[AutoLink]:
+        return view.router.auto_links.all()
+
+    def identity(self, view: View, row: AutoLink) -> str:
+        return row.identity
+
+    def name(self, view: View, row: AutoLink) -> str:
+        return row.name
+
+
 class ManagementEntity(EntityType[Router]):
     """The management node itself."""
 
@@ -528,6 +563,7 @@ ENTITY_TYPES: Final[tuple[EntityType[object], ...]] = (  # type: ignore[assignme
     NetworkEntity(),
     ListenerEntity(),
     ConnectorEntity(),
+    AutoLinkEntity(),
     RouterLink(),
     RouterAddress(),
     RouterNode(),

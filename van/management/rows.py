@@ -11,6 +11,7 @@ from van.amqp.link import Link
 from van.management.counts import Owner
 from van.management.facts import ConnectionFacts, EndpointFacts
 from van.management.view import View
+from van.routing.auto_link import AutoLink
 from van.routing.link_state.database import Node
 from van.routing.link_state.messages import PROTOCOL_VERSION
 
@@ -89,6 +90,14 @@ class LinkRow(NamedTuple):
 def link_identity(view: View, row: LinkRow) -> str:
     """What a link is called for as long as it is there."""
     return f"{row.adaptor.number}.{row.link.session.local_channel}.{row.link.handle}"
+
+
+def auto_link_reference(view: View, row: AutoLink) -> str | None:
+    """The identity of an auto-link's link on the connection where it fares best."""
+    best = row.best
+    if best is None or best.link is None:
+        return None
+    return f"{best.container.number}.{best.link.session.local_channel}.{best.link.handle}"
 
 
 def container_of(view: View, row: ConnectionFacts) -> str | None:

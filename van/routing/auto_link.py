@@ -141,13 +141,14 @@ class AutoLinkEnd:
 class RouteContainer:
     """An open connection of role route-container, for the core.
 
-    connection: the name of its listener or connector; container_id: the peer's.
+    number: the connection's. connection: the name of its listener or connector; container_id: the peer's.
     """
 
-    __slots__ = ("connection", "container_id")
+    __slots__ = ("connection", "container_id", "number")
 
-    def __init__(self, connection: str) -> None:
-        self.connection = connection
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.connection = ""
         self.container_id = ""
 
     def attach(self, end: AutoLinkEnd) -> None:

@@ -9,15 +9,29 @@ from van.routing.outgoing_link import OutgoingLink
 class Tally:
     """Deliveries of applications' links that have ended, and the outcomes that their senders heard.
 
-    `ingress` came from applications, `egress` went to them, `transit` came from other routers.
+    `ingress` came from applications, `egress` went to them, `transit` came from other routers. Of the first two,
+    `from_brokers` came and `to_brokers` went by connections of role route-container.
     """
 
-    __slots__ = ("accepted", "egress", "ingress", "modified", "presettled", "rejected", "released", "transit")
+    __slots__ = (
+        "accepted",
+        "egress",
+        "from_brokers",
+        "ingress",
+        "modified",
+        "presettled",
+        "rejected",
+        "released",
+        "to_brokers",
+        "transit",
+    )
 
     def __init__(self) -> None:
         self.ingress = 0
         self.egress = 0
         self.transit = 0
+        self.from_brokers = 0
+        self.to_brokers = 0
         self.presettled = 0
         self.accepted = 0
         self.rejected = 0
