@@ -113,11 +113,14 @@ class Generator:
         return self._start("send", load.port, load.transport, _options(load, rate=load.rate))
 
     @contextmanager
-    def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
+    def converse(
+        self, port: int, to: int, count: int, *, transport: str = "tcp", bare: bool = False
+    ) -> Iterator[Client]:
         """A requester at `port`, beside an echo at `to`, one message under way."""
+        options: dict[str, object] = {"address": "service", "count": count, "bare": bare}
         with (
-            self._start("echo", to, transport, {"address": "service", "count": count}),
-            self._start("request", port, transport, {"address": "service", "count": count}) as requester,
+            self._start("echo", to, transport, options),
+            self._start("request", port, transport, options) as requester,
         ):
             yield requester
 
@@ -175,7 +178,9 @@ class ExternalGenerator(Generator):
         return _ExternalClient([*self._words("send", load), *(["-R", f"{load.rate:g}"] if load.rate else [])])
 
     @contextmanager
-    def converse(self, port: int, to: int, count: int, *, transport: str = "tcp") -> Iterator[Client]:
+    def converse(
+        self, port: int, to: int, count: int, *, transport: str = "tcp", bare: bool = False
+    ) -> Iterator[Client]:
         """A requester at `port`, beside an echo at `to`, one message under way."""
         with (
             Client([self.path, "echo", "-q", "-p", str(to), "-a", "service"]),

@@ -280,16 +280,28 @@ class Conversation:
     """A connection that receives from one address and sends to another, message by message."""
 
     def __init__(self, name: str, source: str, target: str, arguments: argparse.Namespace) -> None:
-        self.peer = Peer(name)
+        if arguments.bare:
+            router = make_router(1)
+            stations = [Station(router, "here"), Station(router, "there")]
+            self.peer = stations[0].peer
+        else:
+            self.peer = Peer(name)
+        self.arguments = arguments
         # Nothing may come before the counter is there to take it.
         incoming = self.peer.receiver(source, credit=0)
         outgoing = self.peer.sender(target)
+        if arguments.bare:
+            stations[1].peer.sender(source)
+            stations[1].peer.receiver(target, credit=0)
+            meet(router, stations)
         self.connected = dial(self.peer, arguments)
         incoming.grant(CREDIT)
         self.connected.sendall(self.peer.take())
         self.counter = Counter(incoming, arguments.size)
         # Credit and window are those of the outgoing link from here on.
         self.counter.credit = outgoing.link_credit
+        if arguments.bare:
+            self.counter.window = WINDOW
         self.batches = Batches(outgoing, message(arguments.size, to=target))
         self.sent = 0
 
@@ -313,7 +325,7 @@ class Conversation:
             self.connected.sendall(answer)
         while self.counter.settled < self.sent:
             self.counter.feed(read(self.connected))
-        hang_up(self.peer, self.connected)
+        end(self.peer, self.connected, self.arguments)
 
 
 def echo(arguments: argparse.Namespace) -> dict[str, float]:

@@ -3,16 +3,24 @@
 `python benchmarks/stages.py [ROW …] [--runs 3] [--scale 1] [--compiled PYTHON] [--json]`. How it is found out, so that
 looking changes little:
 
-- *read, encode, write*, and what `receive_data` takes of both kinds of connections: this process plays the router for
-  real clients, with van's adaptors and core on a plain selector loop, and looks at its CPU clock around each call. One
-  look is for a whole batch; what a look costs is taken off.
+- *read, encode, write*, and what `receive_data` takes of both kinds of connections: a process plays the router for
+  real clients, with van's adaptors and core on a plain selector loop, and looks at its CPU clock around each call
+  (`stage_loop.py`). One look is for a whole batch; what a look costs is taken off.
 - *frame, session, route*: what `receive_data` took of the senders' octets is divided by replaying batches of the same
-  size. Frames of a session that has ended here are discarded by the frame loop (2.5.4): that is *frame*. Deliveries
-  handed to a sink that does nothing: *session* is what this takes more. The rest is *route*.
+  size (`stage_replay.py`). Frames of a session that has ended here are discarded by the frame loop (2.5.4): that is
+  *frame*. Deliveries handed to a sink that does nothing: *session* is what this takes more. The rest is *route*.
 - *settle* is everything that outcomes and credit take: the receivers' octets in, the senders' octets out.
 - *loop* is what the real process takes for each message of the same load, less all of the above: trio and the driver.
 
-All of it works on the compiled modules as well, for nothing is patched.
+All of it works on the compiled modules as well, for nothing is patched. Three rows have a floor beside them, which is
+what the same octets cost where nobody looks at them:
+
+- *tls*: `relay.py` on `trio.SSLStream`; *decrypt* and *encrypt* are OpenSSL with the layer around it.
+- *apart*: both processes of `workers = 2`, with the senders in one and the receivers in the other, beside one process
+  with all of them; the floor is `bare.py` in one process and in two.
+- *latency*: one turn of a router that has nothing else to do, which carries a message with the outcome of the one
+  before: two of them are a request and its answer. Here *settle* is what an outcome adds to what comes in, and *encode*
+  has outcomes and messages. The floor is `bare.py`, on the same driver and poller.
 """
 
 from __future__ import annotations
@@ -20,331 +28,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import core
 import rows
 from generators import ExternalGenerator, Generator
-from measure import Figures, cpu_seconds, environment, medians, resident_kib, show
-from routers import MULTICAST, Layout, Van
-from rows import CPU, CPU_PER_MB, Row
-from wire import Batches, Counter, message
+from measure import Figures, cpu_seconds, environment, family, medians, show
+from routers import Layout, Network, Relay, Van, connections_of
+from rows import CPU, CPU_PER_MB, MEDIAN, RATE, Row
+from stage_loop import RECEIVERS, SENDERS, UPLINK, LoopNetwork, Spent
+from stage_replay import FAR, NEAR, ONE, REPLAYED, TALK, Scene, up_to
 
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
-from van.amqp.delivery import Delivery, DeliverySink, Holder
-from van.amqp.delivery_state import ACCEPTED
-from van.amqp.receiver_link import ReceiverLink
-from van.amqp.sasl import SaslServer, anonymous
-from van.router.process import settle_memory
-from van.routing.address import AddressConfig, Distribution
-from van.routing.incoming_link import IncomingLink
-from van.routing.router import Router
-from van.transport.driver import BATCH_SIZE, write_chunks
-
-STAGES = ("read", "frame", "session", "route", "settle", "encode", "write")
+STAGES = ("read", "decrypt", "frame", "session", "route", "settle", "encode", "encrypt", "write", "loop")
 LOOP = "loop"
 WHOLE = "router process"
 PER_READ = "messages per read"
 PER_WRITE = "messages per write"
-# What is replayed to divide `receive_data`: so many frames, in batches as they came.
-REPLAYED = 20_000
-# Of so many replays the least is taken: others use the machine.
-REPLAYS = 5
-# More credit than is ever used.
-PLENTY = 1 << 30
-_clock = time.thread_time_ns
+FLOOR = "bare relay"
+# So many pairs have the rows of workers.
+PAIRS = 4
+BARE = Path(__file__).resolve().parent / "bare.py"
 
-
-@dataclass
-class Spent:
-    """What the calls for some connections have taken, in nanoseconds, and how many there were."""
-
-    read: int = 0
-    receive: int = 0
-    encode: int = 0
-    write: int = 0
-    reads: int = 0
-    writes: int = 0
-
-
-class Station:
-    """A connection of the loop below."""
-
-    def __init__(self, connected: socket.socket, loop: Loop) -> None:
-        self.connected = connected
-        self.descriptor = connected.fileno()
-        self.loop = loop
-        self.adaptor = AmqpAdaptor(loop.router, ConnectionSettings(), sasl=SaslServer([anonymous()]))
-        self.adaptor.on_wake = self.flush
-        self.left: list[bytes | memoryview] = []
-        # Shared by all senders, or by all receivers, once the links are there; what comes before does not count.
-        self.spent = Spent()
-
-    def read(self) -> bool:
-        """One turn of the driver's reader; False at the end."""
-        look, spent = self.loop.look, self.spent
-        a = _clock()
-        try:
-            data = os.read(self.descriptor, self.adaptor.read_size)
-        except ConnectionResetError:
-            data = b""
-        b = _clock()
-        if not data:
-            return False
-        self.adaptor.receive_data(data, 0.0)
-        c = _clock()
-        spent.read += b - a - look
-        spent.receive += c - b - look
-        spent.reads += 1
-        if self.adaptor.links and spent is not self.loop.receivers and spent is not self.loop.senders:
-            sends = any(isinstance(owner, IncomingLink) for owner in self.adaptor.links.values())
-            self.spent = self.loop.senders if sends else self.loop.receivers
-        return True
-
-    def flush(self) -> None:
-        """What the driver's flush does."""
-        look, spent = self.loop.look, self.spent
-        while not self.left:
-            a = _clock()
-            chunks = self.adaptor.data_to_send(BATCH_SIZE)
-            spent.encode += _clock() - a - look
-            if not chunks:
-                return
-            self.write(chunks)
-
-    def write(self, chunks: list[bytes | memoryview]) -> None:
-        """Write without waiting; what the socket does not take is left."""
-        total = sum(map(len, chunks))
-        a = _clock()
-        self.left = write_chunks(self.descriptor, chunks, total)
-        self.spent.write += _clock() - a - self.loop.look
-        self.spent.writes += 1
-        if not self.left:
-            return
-        self.loop.selector.modify(self.connected, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
-
-    def write_on(self) -> None:
-        """The socket takes more."""
-        chunks, self.left = self.left, []
-        self.loop.selector.modify(self.connected, selectors.EVENT_READ, self)
-        self.write(chunks)
-        self.flush()
-
-
-class Loop:
-    """A router on a plain selector loop in this process; prints its port, and at the end what was spent."""
-
-    def __init__(self) -> None:
-        self.look = min(-_clock() + _clock() for _ in range(2000))
-        numbers = iter(range(PLENTY))
-        self.router = Router(
-            "benchmark",
-            tokens=lambda: f"token{next(numbers)}",
-            addresses=[AddressConfig(MULTICAST, Distribution.MULTICAST)],
-        )
-        self.selector = selectors.DefaultSelector()
-        self.senders = Spent()
-        self.receivers = Spent()
-
-    def run(self) -> None:
-        """Serve until all clients that came have gone."""
-        settle_memory()
-        with socket.create_server(("127.0.0.1", 0), backlog=200) as server, self.selector as selector:
-            print(json.dumps({"port": server.getsockname()[1]}), flush=True)
-            selector.register(server, selectors.EVENT_READ)
-            while len(selector.get_map()) > 1 or self.senders.reads == 0:
-                for key, mask in selector.select():
-                    station: Station | None = key.data
-                    if station is None:
-                        self._accept(server)
-                        continue
-                    if mask & selectors.EVENT_WRITE:
-                        station.write_on()
-                    over = not station.read() if mask & selectors.EVENT_READ else False
-                    self.router.wake_touched()
-                    if over or (station.adaptor.closed and not station.left):
-                        station.adaptor.connection_lost(0.0)
-                        selector.unregister(station.connected)
-                        station.connected.close()
-                        self.router.wake_touched()
-        print(json.dumps({"senders": asdict(self.senders), "receivers": asdict(self.receivers)}), flush=True)
-
-    def _accept(self, server: socket.socket) -> None:
-        connected, _ = server.accept()
-        connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        station = Station(connected, self)
-        self.selector.register(connected, selectors.EVENT_READ, station)
-        station.flush()
-
-
-class LoopProcess:
-    """A `Loop` in a process of its own: what a row needs of a router."""
-
-    def __init__(self, python: str) -> None:
-        surroundings = environment(installed=python != sys.executable)
-        words = [python, __file__, "--serve"]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=surroundings)
-        assert self.process.stdout is not None
-        self.output = self.process.stdout
-        self.port: int = json.loads(self.output.readline())["port"]
-        self.far_port = self.port
-        self.transport = "tcp"
-        self.bare = False
-        self.start_seconds = 0.0
-
-    def cpu_seconds(self) -> float | None:
-        """User and system time until now."""
-        return cpu_seconds(self.process.pid)
-
-    def connections(self) -> list[int]:
-        """One process has all, and nobody asks."""
-        return []
-
-    def resident_kib(self) -> int | None:
-        """Resident memory now."""
-        return resident_kib(self.process.pid)
-
-    def result(self) -> tuple[Spent, Spent]:
-        """What was spent on the connections of senders and on those of receivers, when all have gone."""
-        figures = json.loads(self.output.readline())
-        self.process.communicate()
-        return Spent(**figures["senders"]), Spent(**figures["receivers"])
-
-
-class NullSink(DeliverySink):
-    """Takes deliveries and does nothing with them."""
-
-    def __init__(self) -> None:
-        self.taken: list[Delivery] = []
-
-    def deliver(self, delivery: Delivery) -> None:
-        self.taken.append(delivery)
-
-    def extend(self, delivery: Delivery, payload: bytes) -> None:
-        """No more is done with the rest."""
-
-    def let_go(self, link: ReceiverLink) -> None:
-        """Settle what has come, and give its memory back."""
-        for delivery in self.taken:
-            if not delivery.settled:
-                link.settle(delivery, ACCEPTED)
-            delivery.holder.held -= len(delivery.data())
-            delivery.chunks = None
-        self.taken.clear()
-
-
-def call_cost() -> float:
-    """What a delivery to a sink that does nothing takes, in nanoseconds."""
-    sink = NullSink()
-    delivery = Delivery(None, 0, b"", b"", True, Holder())
-    costs = []
-    for _ in range(5):
-        a = _clock()
-        for _ in range(1000):
-            sink.deliver(delivery)
-        b = _clock()
-        for _ in range(1000):
-            pass
-        costs.append((b - a - (_clock() - b)) / 1000)
-    return min(costs)
-
-
-def replay(stage: str, size: int, batch: int, total: int, *, settled: bool, receivers: int) -> float:
-    """What `receive_data` takes of a message in batches like this, up to and including a stage; in µs."""
-    router = core.make_router(receivers)
-    sender = core.Station(router, "sender")
-    receiving = [core.Station(router, f"receiver {number}") for number in range(receivers)]
-    for station in receiving:
-        station.peer.receiver("work")
-    outgoing = sender.peer.sender("work")
-    core.shake_hands(router, [*receiving, sender])
-    for station in [*receiving, sender]:
-        station.counter = Counter(station.peer.links[0], size)
-    batches = Batches(outgoing, message(size, to="work"), settled=settled)
-    [link] = sender.adaptor.links
-    assert isinstance(link, ReceiverLink)
-    sink = NullSink()
-    if stage == "frame":
-        link.session.end()
-    elif stage == "session":
-        link.sink = sink
-        link.grant(PLENTY)
-    call = call_cost()
-    receive = sender.adaptor.receive_data
-    later = b"".join(batches.later)
-    spent = sent = frames = 0
-    look = min(-_clock() + _clock() for _ in range(1000))
-    while frames < total:
-        number = batch
-        if stage != "frame":
-            number = min(number, link.link_credit, link.session.incoming_window // batches.frames)
-        if later:
-            data = b"".join(batches.make(sent + index, 1) + later for index in range(number))
-        else:
-            data = batches.make(sent, number)
-        a = _clock()
-        receive(data, 0.0)
-        spent += _clock() - a - look
-        if stage == "session":
-            spent -= int(number * call)
-        sent += number
-        frames += number * batches.frames
-        sink.let_go(link)
-        router.wake_touched()
-        for station in receiving:
-            station.counter.feed(station.output())
-            if answer := station.counter.renew() if settled else station.counter.accept():
-                station.adaptor.receive_data(answer, 0.0)
-        router.wake_touched()
-        sender.output()
-    return spent / sent * 1e-3
-
-
-def measure(row: Row, python: str, van: Van, generator: Generator, scale: float) -> Figures:
-    """One run: the stages in µs for a message that arrived."""
-    count = max(10, int(row.count * scale))
-    kind = KINDS[row.name]
-    network = LoopProcess(python)
-    row.measure(network, generator, count)
-    senders, receivers = network.result()
-    arrived = count * kind.receivers
-    batch = max(1, round(count / max(1, senders.reads)))
-    total = int(REPLAYED * min(1.0, scale))
-    replayed = (kind.size, batch, int(kind.settled), kind.receivers, total)
-    words = [python, __file__, "--replay", *map(str, replayed)]
-    surroundings = environment(installed=python != sys.executable)
-    output = subprocess.run(words, env=surroundings, check=True, stdout=subprocess.PIPE, text=True).stdout
-    up_to: dict[str, float] = json.loads(output)
-    share = senders.receive / 1e3 / arrived / up_to["route"]
-    # Calling a sink of Python from compiled code may cost more than routing does: then it is all told as `session`.
-    routing = up_to["route"] - up_to["session"]
-    until_routed = up_to["session"] if routing > 0 else up_to["route"]
-    with van.start(Layout()) as real:
-        whole = row.measure(real, generator, count)
-    everything = whole.get(CPU)
-    if everything is None and (per_mb := whole.get(CPU_PER_MB)) is not None:
-        everything = per_mb * kind.size / 1e3
-    figures: Figures = {
-        "read": (senders.read + receivers.read) / 1e3 / arrived,
-        "frame": up_to["frame"] * share,
-        "session": max(0.0, until_routed - up_to["frame"]) * share,
-        "route": routing * share if routing > 0 else None,
-        "settle": (receivers.receive + senders.encode) / 1e3 / arrived,
-        "encode": receivers.encode / 1e3 / arrived,
-        "write": (senders.write + receivers.write) / 1e3 / arrived,
-    }
-    known = sum(value for value in figures.values() if value is not None)
-    figures[LOOP] = everything - known if everything is not None else None
-    figures[WHOLE] = everything
-    figures[PER_READ] = count / max(1, senders.reads)
-    figures[PER_WRITE] = arrived / max(1, receivers.writes)
-    return figures
+Columns = dict[str, Figures]
+"""What is measured of one row, by whose it is."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +66,250 @@ class Kind:
     receivers: int = 1
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and how much of it."""
+
+    python: str
+    van: Van
+    generator: Generator
+    scale: float
+
+    def count(self, row: Row) -> int:
+        """How many messages."""
+        return max(10, int(row.count * self.scale))
+
+    def up_to(self, place: str, batch: float, kind: Kind) -> dict[str, float]:
+        """What a replay says of batches of a size."""
+        total = int(REPLAYED * min(1.0, self.scale))
+        scene = Scene(place, kind.size, max(1, round(batch)), kind.settled, kind.receivers, total)
+        return up_to(self.python, scene)
+
+
+def divided(receive: float, parts: dict[str, float], last: str = "route") -> Figures:
+    """What `receive_data` took, in µs, as parts of what a replay says, whose whole is `last`."""
+    share = receive / parts[last]
+    # Calling a sink of Python from compiled code may cost more than routing does: then it is all told as `session`.
+    routing = parts["route"] - parts["session"]
+    until_routed = parts["session"] if routing > 0 else parts["route"]
+    return {
+        "frame": parts["frame"] * share,
+        "session": max(0.0, until_routed - parts["frame"]) * share,
+        "route": routing * share if routing > 0 else None,
+    }
+
+
+def completed(figures: Figures, everything: float | None) -> Figures:
+    """With what the whole process took, and the loop as what is left of it."""
+    known = sum(value for value in figures.values() if value is not None)
+    figures[LOOP] = everything - known if everything is not None else None
+    figures[WHOLE] = everything
+    return figures
+
+
+def carried(
+    setting: Setting, incoming: Spent, outgoing: Spent, count: int, arrived: int, parts: dict[str, float]
+) -> Figures:
+    """Stages of messages that came by some connections and left by others, in µs for each that arrived."""
+    scale = 1e-3 / arrived
+    divisions = divided(incoming.receive * scale, parts)
+    figures: Figures = {"read": (incoming.read + outgoing.read) * scale}
+    if incoming.decrypt:
+        figures["decrypt"] = (incoming.decrypt + outgoing.decrypt) * scale
+    figures |= divisions
+    figures["settle"] = (outgoing.receive + incoming.encode) * scale
+    figures["encode"] = outgoing.encode * scale
+    if incoming.decrypt:
+        figures["encrypt"] = (incoming.encrypt + outgoing.encrypt) * scale
+    figures["write"] = (incoming.write + outgoing.write) * scale
+    return figures
+
+
+def of_one(row: Row, setting: Setting) -> Columns:
+    """One router process."""
+    count = setting.count(row)
+    kind = KINDS[row.name]
+    network = LoopNetwork(setting.python, transport=row.layout.transport)
+    row.measure(network, setting.generator, count)
+    [spent] = network.results()
+    senders, receivers = spent[SENDERS], spent[RECEIVERS]
+    arrived = count * kind.receivers
+    per_read = count / max(1, senders.reads)
+    parts = setting.up_to(ONE, per_read, kind)
+    figures = carried(setting, senders, receivers, count, arrived, parts)
+    with setting.van.start(row.layout) as real:
+        whole = row.measure(real, setting.generator, count)
+    everything = whole.get(CPU)
+    if everything is None and (per_mb := whole.get(CPU_PER_MB)) is not None:
+        everything = per_mb * kind.size / 1e3
+    completed(figures, everything)
+    figures[PER_READ] = per_read
+    figures[PER_WRITE] = arrived / max(1, receivers.writes)
+    if RATE in whole:
+        figures[RATE] = whole[RATE]
+    return {"van": figures}
+
+
+def of_tls(row: Row, setting: Setting) -> Columns:
+    """A router process, and a relay on `trio.SSLStream`."""
+    columns = of_one(row, setting)
+    count = setting.count(row)
+    network = LoopNetwork(sys.executable, bare=True, transport="tls")
+    row.measure(network, setting.generator, count)
+    [spent] = network.results()
+    both = spent[SENDERS], spent[RECEIVERS]
+    scale = 1e-3 / count
+    figures: Figures = {
+        "read": sum(one.read for one in both) * scale,
+        "decrypt": sum(one.decrypt for one in both) * scale,
+        "encrypt": sum(one.encrypt for one in both) * scale,
+        "write": sum(one.write for one in both) * scale,
+    }
+    with Relay("bare stream").start(row.layout) as relay:
+        whole = row.measure(relay, setting.generator, count)
+    completed(figures, whole.get(CPU))
+    figures[PER_READ] = count / max(1, both[0].reads)
+    figures[PER_WRITE] = count / max(1, both[1].writes)
+    figures[RATE] = whole.get(RATE)
+    return columns | {"bare stream": figures}
+
+
+class ByProcess:
+    """Running routers whose processes' CPU time is kept apart; made for one row, whose first look it remembers."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.port = network.port
+        self.far_port = network.far_port
+        self.transport = network.transport
+        self.bare = network.bare
+        self.start_seconds = network.start_seconds
+        self._seconds: list[list[float]] = []
+        self._receivers: list[int] = []
+
+    def _pids(self) -> list[int]:
+        return [pid for process in self._network.processes for pid in family(process.pid)]
+
+    def connections(self) -> list[int]:
+        """How many connections of clients each process has."""
+        return self._network.connections()
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time until now. Receivers are there when this is first asked for, and senders are not."""
+        seconds = [cpu_seconds(pid) for pid in self._pids()]
+        if not self._seconds:
+            self._receivers = [connections_of(pid, self.far_port) for pid in self._pids()]
+        known = [value for value in seconds if value is not None]
+        self._seconds.append(known)
+        return sum(known) if known else None
+
+    def resident_kib(self) -> int | None:
+        """Resident memory now."""
+        return self._network.resident_kib()
+
+    def spent(self, count: int) -> tuple[float | None, float | None]:
+        """µs for each message in the process that has the senders and in the one that has the receivers."""
+        if len(self._seconds[0]) < 2 or not any(self._receivers):
+            return None, None
+        each = [(after - before) * 1e6 / count for before, after in zip(*self._seconds[:2], strict=True)]
+        far = max(range(len(each)), key=self._receivers.__getitem__)
+        return sum(each) - each[far], each[far]
+
+
+class BareNetwork(Network):
+    """`bare.py` in one process, or in two that are joined by a socket for each of so many pairs."""
+
+    def __init__(self, joints: int = 0) -> None:
+        super().__init__()
+        self.bare = True
+        joined = [socket.socketpair() for _ in range(joints)]
+        sides = list(zip(*joined, strict=True)) if joined else [()]
+        ports = []
+        for side in sides:
+            descriptors = [end.fileno() for end in side]
+            process = subprocess.Popen(
+                [sys.executable, str(BARE), *map(str, descriptors)],
+                stdout=subprocess.PIPE,
+                env=environment(),
+                pass_fds=descriptors,
+            )
+            self.processes.append(process)
+            assert process.stdout is not None
+            with process.stdout as output:
+                ports.append(json.loads(output.readline()))
+        for end in (end for side in sides for end in side):
+            end.close()
+        self.port = ports[0]["port"]
+        self.far_port = ports[-1]["far_port"]
+
+
+def of_apart(row: Row, setting: Setting) -> Columns:
+    """Four pairs in one process, and in two with the ends apart; the relay in as many."""
+    one = rows.BY_NAME["workers-1"]
+    columns = {"one process": of_one(one, setting)["van"]}
+    count = setting.count(row)
+    network = LoopNetwork(setting.python, workers=2)
+    row.measure(network, setting.generator, count)
+    far, near = network.results()
+    with setting.van.start(row.layout) as running:
+        real = ByProcess(running)
+        whole = row.measure(real, setting.generator, count)
+    ends = (
+        ("senders' process", NEAR, near[SENDERS], near[UPLINK]),
+        ("receivers' process", FAR, far[UPLINK], far[RECEIVERS]),
+    )
+    for (name, place, incoming, outgoing), everything in zip(ends, real.spent(count), strict=True):
+        per_read = count / max(1, incoming.reads)
+        figures = carried(setting, incoming, outgoing, count, count, setting.up_to(place, per_read, Kind()))
+        columns[name] = completed(figures, everything)
+        figures[PER_READ] = per_read
+        figures[PER_WRITE] = count / max(1, outgoing.writes)
+    columns["both"] = {name: added(columns, name) for name in columns["one process"] if name in (*STAGES, WHOLE)}
+    columns["both"][RATE] = whole.get(RATE)
+    for name, joints in (("one process", 0), ("both", PAIRS)):
+        with BareNetwork(joints) as relay:
+            columns[name][FLOOR] = row.measure(relay, setting.generator, count).get(CPU)
+    return columns
+
+
+def added(columns: Columns, name: str) -> float | None:
+    """A stage in both processes together."""
+    values = [columns[place].get(name) for place in ("senders' process", "receivers' process")]
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def of_latency(row: Row, setting: Setting) -> Columns:
+    """One turn of an idle router, and of the relay."""
+    request = rows.BY_NAME["request"]
+    # The relay knows no other generator.
+    generator = Generator()
+    count = setting.count(request)
+    turns = 2 * count
+    columns: Columns = {}
+    for name, bare in (("van", False), (FLOOR, True)):
+        network = LoopNetwork(sys.executable if bare else setting.python, bare=bare)
+        request.measure(network, generator, count)
+        [spent] = network.results()
+        both = spent[SENDERS], spent[RECEIVERS]
+        scale = 1e-3 / turns
+        figures: Figures = {"read": sum(one.read for one in both) * scale}
+        if not bare:
+            received = sum(one.receive for one in both) * scale
+            parts = setting.up_to(TALK, 1, Kind())
+            figures |= divided(received, parts, "settle")
+            figures["settle"] = received * (1 - parts["route"] / parts["settle"])
+            figures["encode"] = sum(one.encode for one in both) * scale
+        figures["write"] = sum(one.write for one in both) * scale
+        with BareNetwork() if bare else setting.van.start(Layout()) as real:
+            whole = request.measure(real, generator, count)
+        cpu = whole.get(CPU)
+        completed(figures, cpu / 2 if cpu is not None else None)
+        figures[MEDIAN] = whole.get(MEDIAN)
+        columns[name] = figures
+    return columns
+
+
 KINDS = {
     "unsettled": Kind(),
     "presettled": Kind(settled=True),
@@ -363,61 +317,71 @@ KINDS = {
     "1m": Kind(size=1 << 20),
     "multicast": Kind(receivers=10),
     "rate-1000": Kind(),
+    "workers-1": Kind(),
+    "tls": Kind(),
 }
-
-
-def stages_table(title: str, figures: Figures) -> str:
-    """A line for each stage, with its share of the whole."""
-    whole = figures[WHOLE] or sum(figures[stage] or 0.0 for stage in STAGES)
-    lines = [f"| {title} | µs | share |", "|---|--:|--:|"]
-    for stage in (*STAGES, LOOP):
-        value = figures[stage]
-        share = f"{value / whole:.0%}" if value is not None and whole else "–"
-        lines.append(f"| {stage} | {show(value)} | {share} |")
-    lines.append(f"| **{WHOLE}** | {show(figures[WHOLE])} | |")
-    lines.append(f"| {PER_READ} · {PER_WRITE} | {show(figures[PER_READ])} · {show(figures[PER_WRITE])} | |")
+# Rows with something beside them, by the row that says what is done.
+FLOORS: dict[str, tuple[str, Callable[[Row, Setting], Columns]]] = {
+    "tls": ("tls", of_tls),
+    "apart": ("workers-2-apart", of_apart),
+    "latency": ("request", of_latency),
+}
+def stages_table(title: str, columns: Columns) -> str:
+    """A line for each stage, a column for each process; with shares of the whole where there is one."""
+    first = next(iter(columns.values()))
+    alone = len(columns) == 1
+    heads = ["µs", "share"] if alone else [f"{name}, µs" for name in columns]
+    both = not alone and "both" in columns
+    if both:
+        heads.append("both / one")
+    lines = [f"| {title} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+    stages = [stage for stage in (*STAGES, WHOLE) if stage in first]
+    others = list(dict.fromkeys(name for figures in columns.values() for name in figures if name not in stages))
+    for name in (*stages, *others):
+        values = [figures.get(name) for figures in columns.values()]
+        cells = [show(figures[name]) if name in figures else "" for figures in columns.values()]
+        if alone:
+            whole = first[WHOLE]
+            cells.append(f"{values[0] / whole:.0%}" if values[0] is not None and whole and name in STAGES else "")
+        if both:
+            one, two = values[0], values[-1]
+            cells.append(f"{two / one:.2f}" if one and two is not None else "")
+        lines.append(f"| {f'**{name}**' if name == WHOLE else name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def medians_of(runs: Sequence[Columns]) -> Columns:
+    """The median of every figure over several runs."""
+    return {name: medians([columns[name] for columns in runs]) for name in runs[0]}
 
 
 def main() -> None:
     """Print the stages of some rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(KINDS)}; default: unsettled")
+    known = ", ".join(dict.fromkeys((*KINDS, *FLOORS)))
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {known}; default: unsettled")
     parser.add_argument("--runs", type=int, default=3, help="medians of so many")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
     parser.add_argument("--compiled", metavar="PYTHON", default="", help="the compiled van of this interpreter")
     parser.add_argument("--generator", default=os.environ.get("VAN_GENERATOR"), metavar="PATH", help="$VAN_GENERATOR")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--replay", nargs=5, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        Loop().run()
-        return
-    if arguments.replay:
-        size, batch, settled, receivers, total = arguments.replay
-        settle_memory()
-        stages = ("frame", "session", "route")
-        least = {
-            stage: min(
-                replay(stage, size, batch, total, settled=bool(settled), receivers=receivers) for _ in range(REPLAYS)
-            )
-            for stage in stages
-        }
-        print(json.dumps(least))
-        return
-    generator = ExternalGenerator(arguments.generator) if arguments.generator else Generator()
     python = arguments.compiled or sys.executable
     van = Van("van compiled", python, tree=None) if arguments.compiled else Van()
-    results: dict[str, Figures] = {}
+    results: dict[str, Columns] = {}
     for name in arguments.rows or ["unsettled"]:
-        if name not in KINDS:
+        if name not in KINDS and name not in FLOORS:
             parser.error(f"no stages of row {name}")
-        row = rows.BY_NAME[name]
-        runs = [measure(row, python, van, generator, arguments.scale) for _ in range(arguments.runs)]
-        results[name] = medians(runs)
+        work, measure = FLOORS.get(name, (name, of_one))
+        row = rows.BY_NAME[work]
+        generator = Generator()
+        if arguments.generator and ExternalGenerator(arguments.generator).takes(row.layout.transport, own=row.own):
+            generator = ExternalGenerator(arguments.generator)
+        setting = Setting(python, van, generator, arguments.scale)
+        results[name] = medians_of([measure(row, setting) for _ in range(arguments.runs)])
         if not arguments.json:
-            print(stages_table(row.title, results[name]) + "\n", flush=True)
+            title = "one turn of an idle router" if name == "latency" else row.title
+            print(stages_table(title, results[name]) + "\n", flush=True)
     if arguments.json:
         print(json.dumps(results))
 

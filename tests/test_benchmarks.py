@@ -80,12 +80,43 @@ def test_tls_and_websocket_are_measured_beside_the_bare_streams(tmp_path: Path) 
         assert positive(row)
 
 
+STAGES = ["read", "frame", "session", "route", "settle", "encode", "write"]
+
+
 def test_the_stages_of_a_message_are_told_apart() -> None:
     rows = run("stages.py", "unsettled", "--scale", "0.02")
-    for row in rows.values():
-        assert list(row)[:7] == ["read", "frame", "session", "route", "settle", "encode", "write"]
-        assert all(row[stage] is None or row[stage] >= 0 for stage in list(row)[:7])
-        assert row["messages per read"] > 0
+    figures = rows["unsettled"]["van"]
+    assert list(figures)[:7] == STAGES
+    assert all(figures[stage] is None or figures[stage] >= 0 for stage in STAGES)
+    assert figures["messages per read"] > 0
+
+
+def test_the_stages_of_tls_and_of_an_idle_router_are_told_beside_their_floors() -> None:
+    rows = run("stages.py", "tls", "latency", "--scale", "0.01")
+    tls = rows["tls"]
+    assert set(STAGES) | {"decrypt", "encrypt"} < set(tls["van"])
+    for column in tls.values():
+        assert column["decrypt"] > 0
+        assert column["encrypt"] > 0
+        assert column["messages/s"] > 0
+    latency = rows["latency"]
+    assert list(latency["van"])[:7] == STAGES
+    assert latency["van"]["settle"] >= 0
+    for column in latency.values():
+        assert column["write"] > 0
+        assert column["p50 µs"] > 0
+
+
+def test_the_stages_of_both_processes_are_told_beside_those_of_one() -> None:
+    rows = run("stages.py", "apart", "--scale", "0.02")
+    columns = rows["apart"]
+    assert list(columns) == ["one process", "senders' process", "receivers' process", "both"]
+    for column in columns.values():
+        assert list(column)[:7] == STAGES
+        assert column["session"] > 0
+        assert column["write"] > 0
+    apart = [columns[name]["encode"] for name in ("senders' process", "receivers' process")]
+    assert columns["both"]["encode"] == sum(apart)
 
 
 def test_instructions_are_counted_of_what_was_recorded(tmp_path: Path) -> None:
