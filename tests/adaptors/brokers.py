@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tests.adaptors.routers import RouterNode
 from tests.routing.network import FRAME_SIZE, Client, Network, Receiver, Sender
 from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.route_container import RouteContainerAdaptor
@@ -29,7 +30,7 @@ CONNECTION = "broker"
 
 
 def auto_link(
-    network: Network,
+    network: Network | RouterNode,
     direction: str,
     address: str,
     *,
@@ -120,7 +121,7 @@ class Broker(Client):
 
 
 def connect(
-    network: Network,
+    network: Network | RouterNode,
     kind: type[Broker] = Broker,
     *,
     name: str = "the-broker",
@@ -128,7 +129,8 @@ def connect(
     settings: ConnectionSettings | None = None,
 ) -> Broker:
     """Connect a broker, by the listener or connector `connection`."""
-    broker = kind(network, name, settings or ConnectionSettings(idle_timeout=0.0, max_frame_size=FRAME_SIZE), {})
+    settings = settings or ConnectionSettings(idle_timeout=0.0, max_frame_size=FRAME_SIZE)
+    broker = kind(network, name, settings, {})  # type: ignore[arg-type]  # to its clients a router is their network
     adaptor = broker.adaptor
     assert isinstance(adaptor, RouteContainerAdaptor)
     adaptor.broker.connection = connection
