@@ -334,7 +334,7 @@ async def test_a_socket_that_rang_may_be_closed_before() -> None:
 
 
 async def test_a_fault_of_a_flush_ends_the_connection_that_asked_for_it() -> None:
-    faults = [RuntimeError("planted fault")]
+    faults: list[Exception] = []
 
     def faulty() -> None:
         if faults:
@@ -353,6 +353,7 @@ async def test_a_fault_of_a_flush_ends_the_connection_that_asked_for_it() -> Non
 
         ends.nursery.start_soon(guard)
         await trio.testing.wait_all_tasks_blocked()
+        faults.append(RuntimeError("planted fault"))
         theirs.sendall(b"hello")
         with trio.fail_after(30):
             await until(lambda: adaptor.lost == 1)

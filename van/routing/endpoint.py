@@ -30,6 +30,7 @@ from van.routing.outgoing_link import OutgoingLink
 
 if TYPE_CHECKING:
     from van.routing.adaptor import Adaptor
+    from van.routing.dialect.annotations import Annotations
     from van.routing.router import Router
 
 # What an adaptor may have read before it asks again is counted in frames of this size, in octets...
@@ -248,12 +249,14 @@ class EndpointReceiverLink(ReceiverLink):
         self.sink.deliver(delivery)
         return delivery
 
-    def begin(self, head: bytes, settled: bool = False) -> Delivery:
+    def begin(self, head: bytes, settled: bool = False, annotations: Annotations | None = None) -> Delivery:
         """Send the beginning of a stream at once; there has to be credit, and no stream under way (`current`).
 
-        head: everything that is needed to route it, at least.
+        head: everything that is needed to route it, at least. annotations: what other routers are told of it, where it
+        is not the usual; `prepared` by the router.
         """
         delivery = self._delivery(b"", settled)
+        delivery.annotations = annotations
         size = len(head)
         self.endpoint.spend(size)
         delivery.chunks = deque((head,))

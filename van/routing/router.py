@@ -658,7 +658,7 @@ class Router(LinkStateOwner):
         if address is None:
             no_destination(pseudo, delivery)
         else:
-            if address.remote is not None or address.edges is not None:
+            if delivery.annotations is None and (address.remote is not None or address.edges is not None):
                 delivery.annotations = self.annotations_to(to)
             address.forward(address, delivery)
 

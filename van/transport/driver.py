@@ -493,12 +493,15 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
         if poller is not None:
             driver.read_by(poller)
             driver.flush()
+            # What the adaptor has begun may be another's to write.
+            wake_touched()
             await driver.write()
         else:
             with elsewhere():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(driver.read)
                     driver.flush()
+                    wake_touched()
                     await driver.write()
                     nursery.cancel_scope.cancel()
         if driver.fault is not None:

@@ -17,6 +17,8 @@ from van.amqp.errors import DecodeError
 # Flags. Those of the deployed routers, which pass on what they do not know:
 STREAMING: Final = 0x01
 RESEND_RELEASED: Final = 0x02
+# ...its receiver acknowledges octets, so that routers on its way need not stop its sender when much of it waits there.
+WINDOWED: Final = 0x04
 # Ours: the sender had settled; it travels unsettled so that credit works from end to end, and leaves settled.
 PRESETTLED: Final = 0x10000
 

@@ -1,0 +1,247 @@
+"""The client's end: a port that leads to an address.
+
+A connection that is accepted begins a client stream to the address, and waits for the server stream that answers it;
+nothing is read from the client before. So each connection goes to one server, as the address distributes them.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from van.adaptors.amqp import Log
+from van.adaptors.service import ListeningService, PeerInfo
+from van.adaptors.tcp.flow import Complaints, Flow, Settings, stream_annotations, words_of
+from van.adaptors.tcp.head import client_head, read_head
+from van.adaptors.tcp.proxy_protocol import read_proxy_header
+from van.amqp.delivery_state import RELEASED, Rejected
+from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
+from van.amqp.performatives import Error
+from van.routing.adaptor import Adaptor
+from van.routing.endpoint import EndpointSenderLink, EndpointStream
+from van.routing.router import Router
+
+# A client stream is one delivery, and so is a server stream.
+STREAMS: Final = 1
+# What is read at once of a connection that has to begin with a header of the PROXY protocol; octets behind it wait here
+# until the server's end stands.
+HEADER_READ: Final = 4096
+# A stream whose head has not come whole is read in such pieces.
+HEAD_READ: Final = 4096
+
+
+class TcpListeningService(ListeningService):
+    """A port here that leads to an address.
+
+    idle_timeout: see `Settings`. proxy_protocol: each connection has to begin with a header of the PROXY protocol.
+    tell_client: the other end is told who the client is, so that it can tell its server.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        name: str,
+        address: str,
+        log: Log,
+        *,
+        idle_timeout: float = 0.0,
+        proxy_protocol: bool = False,
+        tell_client: bool = True,
+    ) -> None:
+        super().__init__(router, name, address, log)
+        self.settings = Settings(idle_timeout)
+        self.proxy_protocol = proxy_protocol
+        self.tell_client = tell_client
+        self.annotations = stream_annotations(router, address)
+        self.complaints = Complaints(self)
+        self.correlator = router.tokens()[:5]
+
+    def accept(self, info: PeerInfo) -> Adaptor:
+        try:
+            return ListeningFlow(self, info)
+        except (AmqpSessionError, AmqpLinkError) as error:
+            self.complaints.complain("connection refused", error.description, info.peer)
+            return Refused(error.description)
+
+    def correlation(self) -> str:
+        """A text for one connection, for those who watch flows."""
+        return f"{self.correlator}:{self.connections_opened}"
+
+
+class Refused(Adaptor):
+    """A connection that is reset at once."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+        self.closed = self.resets = self.cut = True
+        self.reading = False
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Nobody wants it."""
+
+    def receive_eof(self, now: float) -> None:
+        """It has ended already."""
+
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        return []
+
+    def next_deadline(self) -> float:
+        return inf
+
+    def handle_deadline(self, now: float) -> None:
+        """There is nothing to wait for."""
+
+    def close(self, condition: str, description: str) -> None:
+        """It has ended already."""
+
+    def connection_lost(self, now: float) -> None:
+        """Nothing was begun."""
+
+
+class ListeningFlow(Flow):
+    """One connection of a client.
+
+    Raises `AmqpSessionError` and `AmqpLinkError` when there is no memory for it, or its address cannot be had.
+    """
+
+    def __init__(self, service: TcpListeningService, info: PeerInfo) -> None:
+        super().__init__(service, service.settings)
+        self.listening = service
+        self.info = info
+        self.client: tuple[str, int] | None = info.peer
+        self.local: tuple[str, int] | None = info.local
+        # What was read behind a header of the PROXY protocol, or is the beginning of one.
+        self._read = b""
+        self._head = b""
+        self._replies: EndpointSenderLink | None = None
+        if service.proxy_protocol:
+            self.reading = True
+            self.read_size = HEADER_READ
+        else:
+            self._call()
+
+    def _call(self) -> None:
+        """Begin the client stream: somebody has to answer it."""
+        service = self.listening
+        self.opened = True
+        session = self.session
+        try:
+            self._replies = session.attach_outgoing("", STREAMS)
+            link = self.link = session.attach_incoming(service.address, STREAMS)
+        except AmqpLinkError:
+            self._undo()
+            raise
+        if link.link_credit <= 0:
+            self.fail("nobody receives at the address")
+            return
+        tell = service.tell_client
+        head = client_head(
+            service.address,
+            self._replies.address,
+            service.correlation(),
+            self.info.alpn,
+            self.client if tell else None,
+            self.local if tell else None,
+        )
+        self.own = link.begin(head, annotations=service.annotations)
+
+    def _undo(self) -> None:
+        self.service.connections -= 1
+        self.session.close()
+
+    # -- before the server stream is there -----------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        if self.opened:
+            super().receive_data(data, now)
+            return
+        self.router.now = now
+        self._read += data
+        try:
+            header = read_proxy_header(self._read)
+        except DecodeError as error:
+            self.fail(error.description)
+            return
+        if header is None:
+            return
+        self._read = self._read[header.size :]
+        self.reading = False
+        if header.client is not None:
+            self.client = header.client
+            self.local = header.local
+        try:
+            self._call()
+        except AmqpLinkError as error:
+            self.fail(error.description)
+
+    def take_ready(self) -> None:
+        session = self.session
+        ready = session.ready
+        session.ready = []
+        for link in ready:
+            while (delivery := link.take()) is not None:
+                stream = link.stream(delivery, session)
+                if self.stream is None and not self.closed:
+                    self.stream = stream
+                    self.grown()
+                else:
+                    stream.settle(_rejected("a server stream is there already"))
+
+    def grown(self) -> None:
+        stream = self.stream
+        if stream is None or self._flowing or self.closed:
+            return
+        while stream.waiting():
+            self._head += b"".join(stream.read(HEAD_READ))
+            try:
+                found = read_head(self._head, stream.finished)
+            except DecodeError as error:
+                self._answered_wrongly(stream, _rejected(error.description), error.description)
+                return
+            if found is None:
+                continue
+            head, end = found
+            if not head.ours:
+                self._answered_wrongly(stream, RELEASED, "it is no stream of TCP")
+                return
+            self._answered(self._head[end:])
+            return
+        if stream.aborted or stream.finished:
+            self.fail("the server's end is gone")
+
+    def _answered(self, rest: bytes) -> None:
+        """The server's end stands: octets go both ways from now on."""
+        self._head = b""
+        if rest:
+            self._early.append(rest)
+        self._flowing = True
+        self.begin_watch()
+        read, self._read = self._read, b""
+        if read:
+            self.octets_in += len(read)
+            self.append(read)
+        self.pace()
+
+    def _answered_wrongly(self, stream: EndpointStream, outcome: object, reason: str) -> None:
+        self.stream = None
+        stream.settle(outcome)
+        self.fail(f"what the server's end sent cannot be used: {reason}")
+
+    def refused(self, state: object) -> None:
+        if self._flowing:
+            super().refused(state)
+        else:
+            self.fail(f"no connection to a server: {words_of(state)}")
+
+    def fail(self, reason: str) -> None:
+        """The connection came to nothing."""
+        if not self.closed:
+            self.cut = True
+            self.listening.complaints.complain("connection came to nothing", reason, self.info.peer)
+        self.end(reason)
+
+
+def _rejected(description: str) -> Rejected:
+    return Rejected(error=Error(condition=ErrorCondition.DECODE_ERROR, description=description))
+
