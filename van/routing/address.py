@@ -10,6 +10,8 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from van.amqp.native import mypyc_attr
+
 if TYPE_CHECKING:
     from van.amqp.delivery import Delivery
     from van.routing.edge import EdgeAddress
@@ -168,6 +170,28 @@ class PatternTable:
 # Most addresses that a router of a large network knows have no links here: these share one list, which stays empty.
 _NO_INCOMING: Final[list[IncomingLink]] = []
 _NO_OUTGOING: Final[list[OutgoingLink]] = []
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class AddressWatcher:
+    """Somebody who wants to know which addresses there are, and who sends to them here (`Router.address_watchers`).
+
+    Told in the middle of somebody else's batch: nothing may be attached or sent then.
+    """
+
+    __slots__ = ()
+
+    def made(self, address: Address) -> None:
+        """There is an address that was not there before."""
+
+    def forgotten(self, address: Address) -> None:
+        """An address is there no more."""
+
+    def sender_attached(self, link: IncomingLink) -> None:
+        """Somebody sends to `link.address` by a link of this router."""
+
+    def sender_gone(self, link: IncomingLink) -> None:
+        """A link of this router that somebody sent by is gone."""
 
 
 class Address:

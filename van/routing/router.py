@@ -25,6 +25,7 @@ from van.routing.address import (
     WAYPOINT,
     Address,
     AddressConfig,
+    AddressWatcher,
     Distribution,
     PatternTable,
     address_key,
@@ -129,6 +130,7 @@ class Router(LinkStateOwner):
         self.now = now
         self.ending = False
         self.addresses: dict[str, Address] = {}
+        self.address_watchers: list[AddressWatcher] = []
         # How many addresses there were that are no more; whoever counts them sets it back.
         self.forgotten = 0
         self.streams: dict[IncomingLink, Delivery] = {}
@@ -199,6 +201,8 @@ class Router(LinkStateOwner):
         distribution, priority = self._treatment(key, hint)
         address = Address(key, distribution, FORWARDERS[distribution], priority, self.budget.copied)
         self.addresses[key] = address
+        for watcher in self.address_watchers:
+            watcher.made(address)
         return address
 
     def _treatment(self, key: str, hint: Distribution | None) -> tuple[Distribution, int | None]:
@@ -225,6 +229,8 @@ class Router(LinkStateOwner):
         if address.unused() and self.addresses.get(address.key) is address:
             del self.addresses[address.key]
             self.forgotten += 1
+            for watcher in self.address_watchers:
+                watcher.forgotten(address)
 
     def temporary_address(self, mobile: bool) -> str:
         """A new address for a dynamic terminus: local to this router for receivers, `mobile` for senders."""
@@ -268,6 +274,8 @@ class Router(LinkStateOwner):
             incoming.annotations = self.annotations_to(text)
         incoming.address.add_incoming(incoming)
         link.sink = incoming
+        for watcher in self.address_watchers:
+            watcher.sender_attached(incoming)
         return incoming
 
     def attach_outgoing(
@@ -318,6 +326,9 @@ class Router(LinkStateOwner):
             address = link.address
             if isinstance(link, OutgoingLink):
                 self.advertise(address)
+            else:
+                for watcher in self.address_watchers:
+                    watcher.sender_gone(link)
             self.release(address)
 
     def session_lost(self, session: Session, links: Iterable[LinkOwner]) -> None:
