@@ -136,6 +136,15 @@ class EndpointSession(Session):
         self.router.detached(owner)
         link.let_go()
 
+    def retire(self, link: EndpointSenderLink) -> None:
+        """Receive nothing more by an outgoing link: what waits is released, what was taken goes on."""
+        owner = self.owners[link]
+        assert isinstance(owner, OutgoingLink)
+        self.router.retire(owner)
+        undelivered = owner.undelivered
+        while undelivered:
+            owner.give_up(undelivered.popleft(), RELEASED)
+
     def close(self) -> None:
         """Give everything up. Nothing may be done with it afterwards."""
         links = list(self.owners)

@@ -331,6 +331,13 @@ class Router(LinkStateOwner):
                     watcher.sender_gone(link)
             self.release(address)
 
+    def retire(self, link: OutgoingLink) -> None:
+        """Send nothing more to a link, which stays for what it has."""
+        address = link.address
+        address.remove_outgoing(link)
+        self.advertise(address)
+        self.release(address)
+
     def session_lost(self, session: Session, links: Iterable[LinkOwner]) -> None:
         """All these links of a session will be detached: what is unsettled is looked at once, not for each link."""
         for link in links:

@@ -163,14 +163,21 @@ def test_a_client_that_goes_while_the_server_is_dialled(scene: Flows) -> None:
     scene.close()
 
 
-def test_the_service_stops_under_its_connections(scene: Flows) -> None:
+def test_a_service_that_stops_takes_no_more_and_its_connections_live_on(scene: Flows) -> None:
     client, server = scene.pair()
     scene.servers[0].slow = True
     other = scene.client()
     scene.servers[0].service.stop()
     scene.advance(2)
+    assert scene.client().reset
     scene.servers[0].slow = False
     scene.advance(2)
+    client.send(b"question")
+    assert server.received == b"question"
+    for socket in (server, other):
+        socket.adaptor.close("amqp:connection:forced", "the service was removed")
+        socket.flush()
+    scene.run()
     for socket in (client, server, other, *scene.servers[0].sockets):
         assert socket.lost
         assert socket.reset

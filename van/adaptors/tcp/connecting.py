@@ -77,10 +77,17 @@ class TcpConnectingService(ConnectingService):
         flow.take(link, delivery)
 
     def stop(self) -> None:
-        """Take no more. Streams belong to the link that is given up, so connections end with it."""
-        for flow in list(self.flows):
-            flow.end("the service has been stopped")
-        super().stop()
+        """Take no more. The link stays as long as there are connections, whose streams came by it."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self.session.retire(self.link)
+        self.flow_over()
+
+    def flow_over(self) -> None:
+        """A connection has ended."""
+        if self.stopped and not self.flows:
+            self.session.close()
 
 
 class ConnectingFlow(Flow):
@@ -184,5 +191,8 @@ class ConnectingFlow(Flow):
         return self
 
     def connection_lost(self, now: float) -> None:
-        self.connecting.flows.pop(self, None)
+        service = self.connecting
         super().connection_lost(now)
+        if self in service.flows:
+            del service.flows[self]
+            service.flow_over()
