@@ -110,6 +110,21 @@ def test_a_message_and_its_outcome(scene: Scene, outcome: object) -> None:
     scene.close()
 
 
+def test_a_message_whose_sender_settles_first(scene: Scene) -> None:
+    scene.one.session.settle_sent(scene.link.send(b"hello"), RELEASED)
+    scene.run()
+    sent = scene.link.send(b"world")
+    scene.run()
+    scene.one.session.settle_sent(sent, RELEASED)
+    scene.run()
+    for delivery in scene.other.taken:
+        assert delivery.payload in (b"hello", b"world")
+        scene.receiver.settle(delivery, ACCEPTED)
+    assert scene.held() == 0
+    assert scene.link.link_credit == 4
+    scene.close()
+
+
 def test_a_presettled_message(scene: Scene) -> None:
     scene.link.send(b"hello", settled=True)
     scene.run()

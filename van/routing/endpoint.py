@@ -215,6 +215,9 @@ class EndpointSession(Session):
     def update_outgoing(self, delivery: Delivery, state: object, settled: bool) -> None:
         if settled and self.unsettled_out.get(delivery.out_id) is delivery:
             del self.unsettled_out[delivery.out_id]
+            if delivery.chunks is None:
+                # Its sender does not wait any more; whoever took it has the octets, and nothing to settle.
+                delivery.holder.held -= len(delivery.payload)
 
     def shrink_window(self, window: int) -> None:
         if window < self.incoming_window:

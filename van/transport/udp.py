@@ -1,0 +1,447 @@
+"""UDP sockets: bound ports and the sockets of flows, read many datagrams at a time.
+
+What datagrams mean is the services' business (`van.adaptors.udp`, and who answers names): here they are received, sent
+and lost. Nothing waits for a socket: a datagram that it does not take is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from van.transport.errors import TransportError, os_reason
+from van.transport.poller import Reader, elsewhere, the_poller
+from van.transport.url import bracketed
+
+if TYPE_CHECKING:
+    from van.adaptors.udp.connector import UdpConnector
+    from van.adaptors.udp.flows import Flow
+    from van.adaptors.udp.listener import UdpListener
+
+# Datagrams that are read from one socket in one turn: some two milliseconds of work, as a batch of frames is.
+MAX_BATCH: Final = 64
+# ...or so many octets.
+MAX_BATCH_OCTETS: Final = 262_144
+# One receive: more than any datagram has.
+RECEIVE_SIZE: Final = 65_536
+# What the kernel is asked to keep while we are busy; it gives less where its limit (rmem_max) is lower.
+RECEIVE_BUFFER: Final = 1_048_576
+# How often the kernel is asked how many it has dropped, in seconds.
+DROPS_SECONDS: Final = 1.0
+# A server's name that cannot be resolved is tried again after so many seconds...
+RESOLVE_SECONDS: Final = 5.0
+# ...and one that was resolved is asked for again when the server refuses, but not more often than this.
+RESOLVE_AGAIN_SECONDS: Final = 1.0
+# Linux: SO_MEMINFO tells nine counts of a socket, and the last is what was dropped.
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")
+_REFUSED: Final = frozenset({
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN,
+})  # fmt: skip
+# What a socket says that it has no room: the datagram is lost, as it is in any router.
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+
+Take = Callable[[bytes, Any, float], None]
+Lost = Callable[[str, float, int], None]
+
+
+class DatagramSocket(Reader):
+    """One UDP socket that is read as its datagrams come.
+
+    `take` is called with each datagram, its peer and the time, `flush` after a batch of them. `lost` is called with a
+    reason, the time and a count. `failed` is called with a fault of ours. `refused`: what becomes of an error that
+    tells of the peer; it is ignored otherwise.
+    """
+
+    __slots__ = ("_drops", "_drops_at", "_failed", "_flush", "_lost", "_refused", "_scope", "_take", "sock")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        take: Take,
+        lost: Lost,
+        flush: Callable[[], None],
+        failed: Callable[[Exception], None],
+        refused: Callable[[float], None] | None = None,
+    ) -> None:
+        self.sock = sock
+        self._failed = failed
+        self._take = take
+        self._lost = lost
+        self._flush = flush
+        self._refused = refused
+        self._drops = 0
+        self._drops_at = 0.0
+        self._scope: trio.CancelScope | None = None
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Have it read, until `close`."""
+        poller = the_poller()
+        if poller is not None:
+            poller.add(self.sock.fileno(), self, self._flush)
+        else:
+            self._scope = trio.CancelScope()
+            nursery.start_soon(self._read)
+
+    async def _read(self) -> None:
+        """Read where there is no poller."""
+        assert self._scope is not None
+        with self._scope, elsewhere():
+            while True:
+                await trio.lowlevel.wait_readable(self.sock)
+                self.on_readable(trio.current_time())
+                self._flush()
+
+    def on_readable(self, now: float) -> int:
+        """Take what has come, a batch at a time."""
+        octets = 0
+        try:
+            octets = self._receive(now)
+        except Exception as fault:  # noqa: BLE001 - told to the service's driver, which ends it
+            self._failed(fault)
+        if now >= self._drops_at:
+            self._drops_at = now + DROPS_SECONDS
+            self._count_drops(now)
+        return octets
+
+    def _receive(self, now: float) -> int:
+        receive = self.sock.recvfrom
+        take = self._take
+        octets = 0
+        for _ in range(MAX_BATCH):
+            try:
+                data, peer = receive(RECEIVE_SIZE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # What an earlier datagram of ours has met; the socket goes on.
+                if self.sock.fileno() < 0:
+                    break
+                if self._refused is not None and error.errno in _REFUSED:
+                    self._refused(now)
+                continue
+            take(data, peer, now)
+            octets += len(data)
+            if octets >= MAX_BATCH_OCTETS:
+                break
+        return octets
+
+    def _count_drops(self, now: float) -> None:
+        """Ask the kernel what it has dropped since the socket was full."""
+        if sys.platform != "linux" or self.sock.fileno() < 0:
+            return
+        with suppress(OSError, struct.error):
+            drops = int(_MEMINFO.unpack(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[8])
+            if drops > self._drops:
+                self._lost("socket full", now, drops - self._drops)
+                self._drops = drops
+
+    def on_writable(self) -> None:
+        """Nobody waits for that."""
+
+    def fail(self, fault: Exception) -> None:
+        """What followed upon reading has failed."""
+        self._failed(fault)
+
+    def close(self) -> None:
+        """Read no more, and give the port back."""
+        descriptor = self.sock.fileno()
+        if descriptor < 0:
+            return
+        poller = the_poller()
+        if poller is not None:
+            poller.remove(descriptor)
+        if self._scope is not None:
+            self._scope.cancel()
+        self.sock.close()
+
+
+async def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[int, Any]]:
+    """The families and socket addresses of a name. Raises TransportError (step `name`)."""
+    flags = socket.AI_PASSIVE if passive and not host else 0
+    try:
+        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_DGRAM, flags=flags)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else "not a possible host name"
+        raise TransportError(TransportError.NAME, f'cannot resolve "{host}": {reason}') from error
+    return list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
+
+
+async def bind_udp(host: str, port: int) -> list[socket.socket]:
+    """Bind a port on every address of a name; an empty host means all interfaces.
+
+    With port 0 all of them get the same port. Raises TransportError (step `bind`, or `name`).
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in await resolve(host, port, passive=True):
+            sock = _datagram_socket(family)
+            sockets.append(sock)
+            sock.bind((address[0], port, *address[2:]))
+            port = sock.getsockname()[1]
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        where = f"{bracketed(host)}:{port}"
+        raise TransportError(TransportError.BIND, f"cannot listen on {where}: {os_reason(error)}") from error
+    return sockets
+
+
+def _datagram_socket(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
+
+
+class _ServiceDriver:
+    """What drives one service: `flush` when the core has something to say, and its deadlines."""
+
+    def __init__(self, service: UdpListener | UdpConnector, wake_touched: Callable[[], None]) -> None:
+        self.service = service
+        self._wake_touched = wake_touched
+        self._deadline = inf
+        self._sooner = trio.Event()
+        self._fault: Exception | None = None
+        self._nursery: trio.Nursery | None = None
+        self._over = trio.CancelScope()
+
+    def stop(self) -> None:
+        """End the service: its flows, its links, its port."""
+        self._over.cancel()
+
+    def _flush(self) -> None:
+        """Send what there is: the service's `on_wake`. Somebody else's batch may have led to it: nothing is raised."""
+        try:
+            self._send()
+        except Exception as fault:  # noqa: BLE001 - raised again by `_drive`, for the guard of this service
+            self._failed(fault)
+        if self.service.next_deadline() < self._deadline:
+            self._sooner.set()
+
+    def _failed(self, fault: Exception) -> None:
+        self._fault = fault
+        self._sooner.set()
+
+    def _send(self) -> None:
+        raise NotImplementedError
+
+    async def _drive(self, nursery: trio.Nursery) -> None:
+        """Until `stop`: call the service when it wants to be."""
+        service = self.service
+        self._nursery = nursery
+        service.on_wake = self._flush
+        self._flush()
+        while True:
+            if self._fault is not None:
+                raise self._fault
+            self._deadline = service.next_deadline()
+            with trio.move_on_at(self._deadline):
+                await self._sooner.wait()
+            self._deadline = -inf
+            self._sooner = trio.Event()
+            now = trio.current_time()
+            if now >= service.next_deadline():
+                service.handle_deadline(now)
+                self._wake_touched()
+
+    def _end(self) -> None:
+        self.service.on_wake = _gone
+        self.service.stop()
+        self._wake_touched()
+
+
+class UdpPort(_ServiceDriver):
+    """The port of a listening service. `await bind()`, then `await serve()`.
+
+    After `bind`, `port` is the real one where 0 was asked for, and `addresses` are the bound `host:port`s.
+    """
+
+    service: UdpListener
+
+    def __init__(self, service: UdpListener, host: str, port: int, wake_touched: Callable[[], None]) -> None:
+        super().__init__(service, wake_touched)
+        self.host = host
+        self.port = port
+        self.addresses: list[str] = []
+        self._sockets: list[DatagramSocket] = []
+
+    async def bind(self) -> None:
+        """Take the port. Raises TransportError."""
+        sockets = await bind_udp(self.host, self.port)
+        self.port = sockets[0].getsockname()[1]
+        self.addresses = [f"{bracketed(sock.getsockname()[0])}:{self.port}" for sock in sockets]
+        # A client is known by its address and the socket that it came by: its answers go out there.
+        lost = self.service.losses.count
+        for sock in sockets:
+            self._sockets.append(DatagramSocket(sock, self._take_by(sock), lost, self._wake_touched, self._failed))
+
+    def _take_by(self, sock: socket.socket) -> Take:
+        receive = self.service.receive_datagram
+
+        def take(data: bytes, peer: Any, now: float) -> None:
+            receive(data, (sock, peer), now)
+
+        return take
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`."""
+        if not self._sockets:
+            await self.bind()
+        try:
+            with self._over:
+                async with trio.open_nursery() as nursery:
+                    for sock in self._sockets:
+                        sock.begin(nursery)
+                    task_status.started()
+                    await self._drive(nursery)
+        finally:
+            for sock in self._sockets:
+                sock.close()
+            self._sockets.clear()
+            self.addresses = []
+            self._end()
+
+    def _send(self) -> None:
+        for data, (sock, peer) in self.service.datagrams_to_send():
+            try:
+                sock.sendto(data, peer)
+            except OSError as error:
+                self.service.losses.count(_why_lost(error), trio.current_time())
+
+
+class UdpServer(_ServiceDriver):
+    """The sockets of a connecting service, one for each flow. `await run()`."""
+
+    service: UdpConnector
+
+    def __init__(self, service: UdpConnector, host: str, port: int, wake_touched: Callable[[], None]) -> None:
+        super().__init__(service, wake_touched)
+        self.host = host
+        self.port = port
+        self.reason = ""
+        # Where the server may be; the first is tried.
+        self._targets: list[tuple[int, Any]] = []
+        self._sockets: dict[Flow, DatagramSocket] = {}
+        self._resolve_again = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`. Started when the server's name was asked for once, whatever came of it."""
+        try:
+            with self._over:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self._resolve)
+                    task_status.started()
+                    await self._drive(nursery)
+        finally:
+            for sock in self._sockets.values():
+                sock.close()
+            self._sockets.clear()
+            self._end()
+
+    async def _resolve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Keep the server's address: names may lead elsewhere later."""
+        started = False
+        while True:
+            with elsewhere():
+                try:
+                    found = await resolve(self.host, self.port)
+                except TransportError as error:
+                    if str(error) != self.reason:
+                        self.service.log("warning", "server not found", service=self.service.name, reason=str(error))
+                    self.reason = str(error)
+                else:
+                    self.reason = ""
+                    if set(found) != set(self._targets):
+                        self._targets = found
+            if not started:
+                started = True
+                task_status.started()
+            if self.reason:
+                await trio.sleep(RESOLVE_SECONDS)
+                continue
+            await self._resolve_again.wait()
+            await trio.sleep(RESOLVE_AGAIN_SECONDS)
+            self._resolve_again = trio.Event()
+
+    def _send(self) -> None:
+        service = self.service
+        sockets = self._sockets
+        for flow, data in service.datagrams_to_send():
+            if flow.ended:
+                continue
+            found = sockets.get(flow) or self._open(flow)
+            if found is None:
+                continue
+            try:
+                found.sock.send(data)
+            except OSError as error:
+                if error.errno in _REFUSED:
+                    self._refused(flow, trio.current_time())
+                else:
+                    service.losses.count(_why_lost(error), trio.current_time())
+        for flow in service.ended:
+            closed = sockets.pop(flow, None)
+            if closed is not None:
+                closed.close()
+        service.ended.clear()
+
+    def _open(self, flow: Flow) -> DatagramSocket | None:
+        """A socket for a flow that is new."""
+        service = self.service
+        if not self._targets or self._nursery is None:
+            service.failed(flow, trio.current_time())
+            return None
+        target = self._targets[0]
+        try:
+            sock = _datagram_socket(target[0])
+            try:
+                sock.connect(target[1])
+            except OSError:
+                sock.close()
+                raise
+        except OSError:
+            # Too many files, or no way there.
+            service.failed(flow, trio.current_time())
+            return None
+        receive = service.receive_datagram
+
+        def take(data: bytes, peer: Any, now: float) -> None:
+            receive(flow, data, now)
+
+        def refused(now: float) -> None:
+            self._refused(flow, now)
+
+        made = self._sockets[flow] = DatagramSocket(
+            sock, take, service.losses.count, self._wake_touched, self._failed, refused
+        )
+        made.begin(self._nursery)
+        return made
+
+    def _refused(self, flow: Flow, now: float) -> None:
+        if not flow.ended:
+            # A name may have several addresses, and the server be at another of them.
+            self._targets.append(self._targets.pop(0))
+            self._resolve_again.set()
+        self.service.refused(flow, now)
+
+
+def _why_lost(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "socket full"
+    return "too large" if error.errno == errno.EMSGSIZE else "socket error"
+
+
+def _gone() -> None:
+    """Stand in for `on_wake` when the driver has ended."""
