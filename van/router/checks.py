@@ -30,10 +30,12 @@ from van.router.sections import (
     ConnectorConfig,
     ListenerConfig,
     RouterConfig,
+    ServiceConfig,
     SslProfileConfig,
 )
 from van.router.values import Problem, did_you_mean, is_loopback, listing, show
 from van.routing.address import AddressConfig, Distribution, PatternTable, strip_address
+from van.transport.service_url import ServiceUrl
 from van.transport.url import Url
 
 _Entry = TypeVar("_Entry", bound=ConnectionConfig)
@@ -111,7 +113,7 @@ def warnings(found: Found) -> Iterator[str]:
             )
     yield from _no_brokers(found)
     yield from _broker_circles(found)
-    if not found.entries("listener") and not found.entries("connector"):
+    if not any(found.entries(section) for section in ("listener", "connector", "service")):
         yield "no listener and no connector: nobody can reach this router"
     yield from _lonely(found)
 
@@ -245,13 +247,13 @@ def _unique_ports(found: Found) -> Iterator[Problem]:
         url = listener.url
         if url.port == 0:
             continue
-        other = next((index for index, earlier in seen if _collide(earlier, url)), None)
+        other = next((index for index, earlier in seen if collide(earlier, url)), None)
         if other is not None:
             yield Problem((*path, "url"), f"{show(url.host_and_port)} is taken by listener[{other}] already")
         seen.append((int(path[1]), url))
 
 
-def _collide(one: Url, other: Url) -> bool:
+def collide(one: Url | ServiceUrl, other: Url | ServiceUrl) -> bool:
     """Whether two listeners want the same port: the same host, or an address within the other's wildcard."""
     if one.port != other.port:
         return False
@@ -365,7 +367,9 @@ def _budget(found: Found) -> Iterator[Problem]:
                 )
 
 
-def _profile(path: KeyPath, entry: ConnectionConfig, found: Found) -> tuple[SslProfileConfig | None, list[Problem]]:
+def profile_of(
+    path: KeyPath, entry: ConnectionConfig | ServiceConfig, found: Found
+) -> tuple[SslProfileConfig | None, list[Problem]]:
     """The profile that an entry names; none without a problem when it is there but could not be read."""
     if entry.ssl_profile is None:
         return None, []
@@ -382,7 +386,7 @@ def _profile(path: KeyPath, entry: ConnectionConfig, found: Found) -> tuple[SslP
 
 
 def _listener_tls(path: KeyPath, listener: ListenerConfig, found: Found) -> Iterator[Problem]:
-    profile, problems = _profile(path, listener, found)
+    profile, problems = profile_of(path, listener, found)
     yield from problems
     if listener.url.tls and listener.ssl_profile is None:
         yield Problem((*path, "ssl_profile"), f"missing; {listener.url.scheme} needs certificates", at_key=True)
@@ -425,7 +429,7 @@ def _listener_authentication(path: KeyPath, listener: ListenerConfig, found: Fou
 
 
 def _connector_tls(path: KeyPath, connector: ConnectorConfig, found: Found) -> Iterator[Problem]:
-    profile, problems = _profile(path, connector, found)
+    profile, problems = profile_of(path, connector, found)
     yield from problems
     tls = any(url.tls for url in (connector.url, *connector.failover_urls))
     if connector.ssl_profile is not None and not tls:

@@ -18,7 +18,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from van.router import checks
+from van.router import checks, service_checks
 from van.router.positions import KeyPath, Positions
 from van.router.sections import (
     AddressConfig,
@@ -27,6 +27,7 @@ from van.router.sections import (
     ListenerConfig,
     LogConfig,
     RouterConfig,
+    ServiceConfig,
     SslProfileConfig,
 )
 from van.router.values import NOT_AVAILABLE, Context, InvalidValueError, Problem, listing, show, show_size, unknown_key
@@ -52,12 +53,13 @@ REPEATED_SECTIONS: dict[str, type] = {
     "ssl_profile": SslProfileConfig,
     "address": AddressConfig,
     "auto_link": AutoLinkConfig,
+    "service": ServiceConfig,
 }
 SECTIONS = (*SINGLE_SECTIONS, *REPEATED_SECTIONS)
 
 # What site files of later versions or of the deployed routers hold.
 SECTIONS_LATER = (
-    "service", "http", "dns", "policy", "vhost", "link_route", "network", "site",
+    "http", "dns", "policy", "vhost", "link_route", "network", "site",
     "tcp_listener", "tcp_connector", "mqtt", "udp",
 )  # fmt: skip
 
@@ -101,6 +103,7 @@ class SiteConfig:
     ssl_profiles: dict[str, SslProfileConfig]
     addresses: tuple[AddressConfig, ...]
     auto_links: tuple[AutoLinkConfig, ...]
+    services: tuple[ServiceConfig, ...]
     users: Users | None
     # Texts for the log: allowed, and worth a second thought.
     warnings: tuple[str, ...]
@@ -138,6 +141,7 @@ def parse_config(text: str, file_name: str, folder: Path) -> SiteConfig:
     plain = parse_toml(text, file_name)
     found, problems = _read_sections(plain, Context(folder))
     problems += checks.check(found)
+    problems += service_checks.check(found)
     users, user_lines = _read_users(found)
     if problems or user_lines:
         raise ConfigurationError([*error_lines(problems, text, file_name), *user_lines])
@@ -258,6 +262,8 @@ def _problems_of(group: ClassValidationError, cls: type) -> list[Problem]:
             raise other
         for extra in sorted(other.extra_fields):
             hint = KEYS_ELSEWHERE.get(extra)
+            if cls is ServiceConfig and extra in ("url", "host", "port"):
+                hint = 'use "listen" or "connect"'
             if hint is None:
                 problems.append(unknown_key((extra,), known))
             else:
@@ -296,9 +302,15 @@ def _assemble(found: checks.Found, users: Users | None) -> SiteConfig:
             attrs.evolve(entry, name=entry.name or entry.prefix or entry.pattern) for entry in found.entries("address")
         ),
         auto_links=tuple(_named(found.entries("auto_link"), _about)),
+        services=tuple(_named(found.entries("service"), service_name)),
         users=users,
         warnings=tuple(checks.warnings(found)),
     )
+
+
+def service_name(entry: ServiceConfig) -> str:
+    """What a service is called that was given no name."""
+    return f"{'listen' if entry.listen is not None else 'connect'}/{entry.url.host_and_port}"
 
 
 def _about(entry: AutoLinkConfig) -> str:

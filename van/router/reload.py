@@ -13,6 +13,7 @@ import trio
 
 from van.router.config import ConfigurationError, SiteConfig, load_config
 from van.router.log import get_logger
+from van.router.services import ServiceError
 from van.router.site import Site
 from van.transport.tls import refresh_certificates
 
@@ -35,6 +36,7 @@ def changes(old: SiteConfig, new: SiteConfig) -> tuple[list[str], list[str]]:
         ("listener", _by_name(old.listeners), _by_name(new.listeners)),
         ("connector", _by_name(old.connectors), _by_name(new.connectors)),
         ("ssl_profile", old.ssl_profiles, new.ssl_profiles),
+        ("service", _by_name(old.services), _by_name(new.services)),
     ):
         _compare_all(name, before_all, after_all, live, restart)
     return live, restart
@@ -51,7 +53,9 @@ def _compare_all(
         if name in before and name in after:
             _compare(f'{kind} "{name}".', before[name], after[name], live, restart)
         else:
-            restart.append(f'{kind} "{name}"')
+            # A profile that is new may be that of a new service; one that is gone does no harm.
+            taken = kind == "service" or (kind == "ssl_profile" and name in after)
+            (live if taken else restart).append(f'{kind} "{name}"')
 
 
 def _compare(prefix: str, before: Any, after: Any, live: list[str], restart: list[str]) -> None:
@@ -71,6 +75,8 @@ def taken_over(old: SiteConfig, new: SiteConfig) -> SiteConfig:
         ),
         addresses=new.addresses,
         auto_links=new.auto_links,
+        ssl_profiles={**new.ssl_profiles, **old.ssl_profiles},
+        services=new.services,
         users=new.users if new.users is not None else old.users,
     )
 
@@ -116,7 +122,17 @@ async def reload(site: Site) -> None:
             )
             return
         live, restart = changes(site.config, config)
-        site.take_over(taken_over(site.config, config))
+        in_force = taken_over(site.config, config)
+        try:
+            services = await site.services.prepare(in_force.services, in_force.ssl_profiles)
+        except ServiceError as error:
+            logger.error(  # noqa: TRY400 - as above
+                "configuration not reloaded, the old one stays", errors=[str(error)]
+            )
+            return
+        site.take_over(in_force)
+        site.services.commit(services)
+        site.wake()
         if config.users is not None:
             live.append("users")
         logger.info("configuration reloaded", taken_over=live, needs_restart=restart)

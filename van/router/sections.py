@@ -15,6 +15,7 @@ import attrs
 from van.router import values
 from van.router.memory import default_memory_limit
 from van.router.values import GIB, MIB, Reader
+from van.transport.service_url import ServiceUrl
 from van.transport.url import Url
 
 if TYPE_CHECKING:
@@ -390,3 +391,120 @@ class LogConfig:
         shown="{}",
         live=True,
     )
+
+
+@attrs.frozen(kw_only=True)
+class ServiceConfig:
+    """`[[service]]`: a port here that leads to an address, or a server behind one; see [services.md](services.md)."""
+
+    listen: ServiceUrl | None = key(
+        values.service_listen_url,
+        "Where clients connect: a port here leads to `address`. `tcp`, `tls`, `http`, `https`, `http2`, `udp`, `mqtt`, "
+        "`mqtts`; no host: every interface; port 0: any port.",
+        None,
+        shown="none",
+        live=True,
+    )
+    connect: ServiceUrl | None = key(
+        values.service_connect_url,
+        "Where the server is that stands behind `address`; one of `listen` and `connect`.",
+        None,
+        shown="none",
+        live=True,
+    )
+    address: str = key(
+        values.service_address,
+        "The address of the service in the network. With `mqtt` what stands before each topic, and may be left out.",
+        "",
+        shown="**required**, but for `mqtt`",
+        live=True,
+    )
+    name: str = key(values.name, "Name in logs and management; unique.", "", shown="from the URL", live=True)
+    ssl_profile: str | None = key(
+        values.name,
+        "The `[[ssl_profile]]`: TLS with clients, or with the server.",
+        None,
+        shown="none; to connect by `tls` or `https`, the authorities that the system trusts",
+        live=True,
+    )
+    authenticate_peer: bool | None = key(
+        values.boolean,
+        "Clients must show a certificate that `ca_cert_file` of the profile has signed.",
+        None,
+        shown="`false`",
+        live=True,
+    )
+    verify_hostname: bool | None = key(
+        values.boolean, "The server's certificate must name the URL's host.", None, shown="`true`", live=True
+    )
+    alpn: tuple[str, ...] | None = key(
+        values.list_of(values.alpn_protocol, empty=False),
+        "Protocols that TLS offers to agree upon, the most wanted first.",
+        None,
+        shown="none",
+        live=True,
+    )
+    always_open: bool | None = key(
+        values.boolean,
+        "Listen also while nobody in the network receives at the address.",
+        None,
+        shown="`true` for `http`, `https` and `http2`, which can say so; else `false`",
+        live=True,
+    )
+    max_connections: int | None = key(
+        values.integer(1, 1_000_000), "Connections of this service.", None, shown="those of `[router]`", live=True
+    )
+    connect_timeout_seconds: float | None = key(
+        values.seconds(0.01, LONGEST_SECONDS),
+        "Time for a connection to the server, TLS within.",
+        None,
+        shown="`10.0`",
+        live=True,
+    )
+    idle_timeout_seconds: float | None = key(
+        values.seconds(0, LONGEST_SECONDS),
+        "A connection on which nothing moves for so long is ended; 0 for never.",
+        None,
+        shown="`0` for `tcp` and `tls`",
+        live=True,
+    )
+    proxy_protocol: str | None = key(
+        values.one_of("v1", "v2"),
+        "PROXY protocol: on `connect` the server is told so who the client is; on `listen` clients' proxies tell it.",
+        None,
+        shown="none",
+        live=True,
+    )
+    host_header: str | None = key(
+        values.name, "What `Host` of requests is replaced by.", None, shown="it stays as it is", live=True
+    )
+    timeout_seconds: float | None = key(
+        values.seconds(0.01, LONGEST_SECONDS), "Time until a response begins.", None, shown="the protocol's", live=True
+    )
+    aggregate: str | None = key(
+        values.one_of("json", "multipart"),
+        "Requests go to all servers of the address, and their responses are gathered so.",
+        None,
+        shown="none: each request goes to one server",
+        live=True,
+    )
+    forwarded: bool | None = key(
+        values.boolean, "Tell servers by `Forwarded` who the client is.", None, shown="`true`", live=True
+    )
+    flow_timeout_seconds: float | None = key(
+        values.seconds(0.1, LONGEST_SECONDS),
+        "Datagrams of one client belong together until none has come for so long.",
+        None,
+        shown="`60.0`",
+        live=True,
+    )
+    max_datagram_size: int | None = key(
+        values.integer(1, 65_507), "Larger datagrams are dropped, in octets.", None, shown="`65507`", live=True
+    )
+
+    @property
+    def url(self) -> ServiceUrl:
+        """Where it listens or connects to."""
+        url = self.listen or self.connect
+        assert url is not None
+        return url

@@ -9,7 +9,8 @@
         ├── certificates     looks every second whether certificate files have changed
         ├── end              waits for `drain`, then ends in order
         ├── one per listener     `Listener.serve`
-        └── one per connector    `Connector.run`
+        ├── one per connector    `Connector.run`
+        └── services             `Services.run`, with one per service
 
 The end has three parts. Nobody new is let in and senders get no more credit, while what is under way is settled, for
 `SETTLE_SECONDS` at most. What is left then goes back to its senders, and every connection is closed with
@@ -22,7 +23,7 @@ import random
 import secrets
 import string
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -60,7 +61,9 @@ from van.router.sections import (
     ConnectorConfig,
     ListenerConfig,
     RouterConfig,
+    SslProfileConfig,
 )
+from van.router.services import ServiceError, Services, log_to
 from van.routing import address
 from van.routing.adaptor import Adaptor
 from van.routing.address import Distribution, PatternTable
@@ -79,8 +82,6 @@ from van.transport.scram import SCRAM_HASHES, ScramClient, scram_server
 from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials, watch_certificates
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
     from van.router.worker import WorkerEnd
     from van.router.workers import Workers
 
@@ -140,6 +141,7 @@ class Site:
         # Worker 0 counts for all.
         self.limit = ConnectionLimit(config.router.max_connections if worker is None else None)
         self.credentials: dict[str, TlsCredentials] = {}
+        self._secured = trio.Event()
         self.router: Router = _core(config.router.mode, worker is not None)(
             config.router.id,
             tokens=new_token,
@@ -147,16 +149,17 @@ class Site:
             default_distribution=Distribution(config.router.default_distribution),
             budget=ByteBudget(payload_limit(config.router.memory_share)),
             stream_stall_seconds=config.router.stream_stall_seconds,
-            log=_log_to(get_logger("routing")),
+            log=log_to(get_logger("routing")),
             **(_network(config.router) if worker is None else {}),
         )
         self.router.mode = config.router.mode
         for auto_link in config.auto_links:
             self.router.auto_links.add(_auto_link(auto_link))
         # The management node is worker 0's.
-        self.management = Management(self, _log_to(get_logger("management"))) if worker is None else None
+        self.management = Management(self, log_to(get_logger("management"))) if worker is None else None
         self.workers = _workers(self)
         self._connection_logger = get_logger("transport")
+        self.service_logger = get_logger("adaptors")
         self._decoy_key = secrets.token_bytes(32)
         self._numbers = 0
         self._collections = FullCollections()
@@ -170,6 +173,8 @@ class Site:
         self._serving = trio.CancelScope()
         self.listeners = [self._listener(entry) for entry in config.listeners]
         self.connectors = [self._connector(entry) for entry in config.connectors]
+        # Services are worker 0's.
+        self.services = Services(self)
 
     # -- assembly ------------------------------------------------------------------------------------------------
 
@@ -184,7 +189,7 @@ class Site:
             self.wake,
             self._connection_logger,
             name=entry.name,
-            credentials=self._credentials(entry),
+            credentials=self.credentials_of(entry.ssl_profile, self.config.ssl_profiles),
             client_certificates=certificates,
             max_connections=entry.max_connections if self.worker is None else None,
             router_limit=self.limit,
@@ -212,21 +217,23 @@ class Site:
             self.wake,
             self._connection_logger,
             name=entry.name,
-            credentials=self._credentials(entry),
+            credentials=self.credentials_of(entry.ssl_profile, self.config.ssl_profiles),
             verify_hostname=entry.verify_hostname,
             proxy=parse_proxy_url(entry.proxy) if entry.proxy else None,
             initial_handshake_timeout_seconds=entry.initial_handshake_timeout_seconds,
             backoff=Backoff(random.random, patience=ROUTER_PATIENCE_SECONDS) if entry.role in ROUTER_ROLES else None,
         )
 
-    def _credentials(self, entry: ConnectionConfig) -> TlsCredentials | None:
+    def credentials_of(
+        self, name: str | None, profiles: Mapping[str, SslProfileConfig]
+    ) -> TlsCredentials | None:
         """The certificates of a profile, read once however many use it. Raises `TlsConfigError`."""
-        name = entry.ssl_profile
         if name is None:
             return None
         credentials = self.credentials.get(name)
         if credentials is None:
-            credentials = self.credentials[name] = TlsCredentials(self.config.ssl_profiles[name].profile())
+            credentials = self.credentials[name] = TlsCredentials(profiles[name].profile())
+            self._secured.set()
         return credentials
 
     # -- connections ---------------------------------------------------------------------------------------------
@@ -267,8 +274,7 @@ class Site:
             self.adaptors.pop(number, None)
             if self.workers is not None:
                 self.workers.lost(number)
-            self._collections.connection_ended()
-            self._ended.set()
+            self.connection_over()
 
         make: Callable[..., AmqpAdaptor] = AmqpAdaptor
         if entry.role == "inter-router":
@@ -286,12 +292,17 @@ class Site:
             accepting=not info.outgoing,
             sasl=sasl,
             hostname=hostname,
-            log=_log_to(logger),
+            log=log_to(logger),
             on_lost=on_lost,
             now=trio.current_time(),
         )
         self.adaptors[number] = (adaptor, info)
         return adaptor
+
+    def connection_over(self) -> None:
+        """A connection has ended, and left something behind perhaps."""
+        self._collections.connection_ended()
+        self._ended.set()
 
     def new_number(self) -> int:
         """What a new connection is called in this site."""
@@ -322,7 +333,8 @@ class Site:
             if self.worker is None:
                 for listener in self.listeners:
                     await listener.bind()
-        except (TransportError, TlsConfigError) as error:
+                await self.services.begin(self.config.services, self.config.ssl_profiles)
+        except (TransportError, TlsConfigError, ServiceError) as error:
             for listener in self.listeners:
                 listener.stop_accepting()
             self.logger.error("cannot listen", reason=str(error))  # noqa: TRY400 - the operator's fault, not the code's
@@ -336,8 +348,7 @@ class Site:
                 nursery.start_soon(self.management.run)
             if self.worker is not None:
                 nursery.start_soon(self.worker.run, self)
-            if self.credentials:
-                nursery.start_soon(watch_certificates, tuple(self.credentials.values()), self._connection_logger)
+            nursery.start_soon(self._watch_certificates)
             nursery.start_soon(self._end)
             with self._serving:
                 async with trio.open_nursery() as serving:
@@ -349,6 +360,7 @@ class Site:
                         await serving.start(_serve, listener)
                     for connector in self.connectors:
                         serving.start_soon(connector.run)
+                    await serving.start(self.services.run)
                     self._tell_ready()
                     if started is not None:
                         started()
@@ -358,6 +370,11 @@ class Site:
         if self.worker is None:
             self.logger.info("stopped")
         return exit_codes.OK
+
+    async def _watch_certificates(self) -> None:
+        """Look after certificates, as soon as there are any."""
+        await self._secured.wait()
+        await watch_certificates(self.credentials.values(), self._connection_logger)
 
     def _tell_ready(self) -> None:
         if self.worker is not None:
@@ -448,6 +465,7 @@ class Site:
         await self._draining.wait()
         for listener in self.listeners:
             listener.stop_accepting()
+        self.services.stop()
         connections, in_flight = len(self.adaptors), self.in_flight()
         self.logger.info("draining", reason=self._reason, connections=connections, in_flight=in_flight)
         if self.workers is not None:
@@ -495,6 +513,7 @@ class Site:
             listener.close_all(ErrorCondition.CONNECTION_FORCED, description)
         for connector in self.connectors:
             connector.stop(ErrorCondition.CONNECTION_FORCED, description)
+        self.services.close_all(ErrorCondition.CONNECTION_FORCED, description)
         self.wake()
 
     def _farewell(self) -> str:
@@ -526,7 +545,6 @@ class Site:
             self.workers.reconfigure(config)
         self.wake()
 
-
     def _take_over_auto_links(self, entries: tuple[AutoLinkConfig, ...]) -> None:
         """Take away those of the old configuration that are not in the new one, and add what is new."""
         auto_links = self.router.auto_links
@@ -546,15 +564,6 @@ class Site:
 
 async def _serve(listener: Listener, *, task_status: trio.TaskStatus[Listener]) -> None:
     await listener.serve(task_status=task_status)
-
-
-def _log_to(logger: FilteringBoundLogger) -> Callable[..., None]:
-    """What the parts without I/O take for a log: a level, an event and fields."""
-
-    def log(level: str, event: str, **fields: object) -> None:
-        getattr(logger, level)(event, **fields)
-
-    return log
 
 
 def _network(router: RouterConfig) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import attrs
 
+from van.router.kinds import schemes
 from van.router.positions import KeyPath
+from van.transport.service_url import ServiceUrl, parse_service_url
 from van.transport.url import Url, UrlError, parse_url
 
 KIB = 1024
@@ -284,6 +286,42 @@ def _url(value: object, context: Context, *, any_interface: bool) -> Url:
     if url.websocket and ("?" in url.path or "#" in url.path):
         raise _wrong("a query or a fragment does not belong into this URL")
     return url
+
+
+def service_listen_url(value: object, context: Context) -> ServiceUrl:
+    """Where a service listens: an empty host is every interface, port 0 lets the system choose."""
+    return _service_url(value, context, listening=True)
+
+
+def service_connect_url(value: object, context: Context) -> ServiceUrl:
+    """Where the server of a service is."""
+    url = _service_url(value, context, listening=False)
+    if url.port == 0:
+        raise _wrong("port 0 cannot be connected to", "1 to 65535")
+    return url
+
+
+def _service_url(value: object, context: Context, *, listening: bool) -> ServiceUrl:
+    try:
+        return parse_service_url(text(value, context), schemes(listening), any_interface=listening)
+    except UrlError as error:
+        raise _wrong(str(error)) from None
+
+
+def service_address(value: object, context: Context) -> str:
+    """The address of a service: one that applications use, too."""
+    given = name(value, context)
+    if given.startswith(("_", "$")):
+        raise _wrong(f"{show(given)} begins with {show(given[0])}, as addresses of routers themselves do")
+    return given
+
+
+def alpn_protocol(value: object, context: Context) -> str:
+    """The name of a protocol for TLS (RFC 7301): 1 to 255 octets."""
+    given = name(value, context)
+    if len(given.encode()) > 255:
+        raise _wrong(f"{len(given.encode())} octets", "at most 255")
+    return given
 
 
 def is_loopback(url: Url) -> bool:

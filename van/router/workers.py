@@ -102,6 +102,7 @@ def for_worker(config: SiteConfig) -> SiteConfig:
         listeners=tuple(entry for entry in config.listeners if entry.role == NORMAL),
         connectors=(),
         auto_links=(),
+        services=(),
         warnings=(),
     )
 

@@ -18,7 +18,7 @@ import hashlib
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -319,7 +319,7 @@ class TlsCredentials:
 
 
 async def watch_certificates(
-    credentials: Sequence[TlsCredentials], logger: FilteringBoundLogger, interval: float = CERTIFICATE_POLL_SECONDS
+    credentials: Collection[TlsCredentials], logger: FilteringBoundLogger, interval: float = CERTIFICATE_POLL_SECONDS
 ) -> None:
     """Re-read profiles whose files change, for ever; say so, and warn of certificates that are about to expire."""
     next_reminder = -float("inf")

@@ -113,7 +113,7 @@ def parse_url(text: str, *, any_interface: bool = False) -> Url:
         if not user:
             raise _refuse(text, "has an empty user name")
 
-    host, port_text = _split_place(text, place)
+    host, port_text = split_place(text, place)
     if not host and not any_interface:
         raise _refuse(text, "names no host")
     port = DEFAULT_PORTS[scheme]
@@ -124,7 +124,7 @@ def parse_url(text: str, *, any_interface: bool = False) -> Url:
     return Url(scheme, host, port, path, user, password)
 
 
-def _split_place(text: str, place: str) -> tuple[str, str | None]:
+def split_place(text: str, place: str) -> tuple[str, str | None]:
     """Split `host:port` where the host may be a bracketed IPv6 address with a zone."""
     if place.startswith("["):
         inside, bracket, rest = place[1:].partition("]")

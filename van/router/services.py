@@ -1,0 +1,267 @@
+"""The services of a site: put together from `[[service]]`, run, changed while the site runs, and ended.
+
+Which classes serve a scheme is in `kinds.py`, what they say on connections in `van.adaptors`, their sockets are in
+`van.transport`. Here is what comes and goes: services of the site file, which a new reading of it adds, changes and
+removes, and those that were added over management.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from van.amqp.errors import AmqpError, ErrorCondition
+from van.router.checks import collide
+from van.router.kinds import KINDS
+from van.transport.errors import TransportError
+from van.transport.tls import ClientCertificates, TlsConfigError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from van.adaptors.amqp import Log
+    from van.adaptors.service import Service
+    from van.router.sections import ServiceConfig, SslProfileConfig
+    from van.router.site import Site
+    from van.transport.service_listener import ServiceEndpoint
+
+GONE: Final = "the service was removed"
+"""What is said on connections of a service that is there no more."""
+
+
+class ServiceError(Exception):
+    """A service that cannot be started: why, with its name."""
+
+
+class RunningService:
+    """A service and its sockets. `configured`: it is in the site file, else it was added over management."""
+
+    def __init__(self, entry: ServiceConfig, service: Service, endpoint: ServiceEndpoint, configured: bool) -> None:
+        self.entry = entry
+        self.service = service
+        self.endpoint = endpoint
+        self.configured = configured
+
+    def collides(self, other: RunningService) -> bool:
+        """Whether this one wants a port that the other has."""
+        mine, its = self.entry.listen, other.entry.listen
+        if mine is None or its is None or KINDS[mine.scheme].streams is not KINDS[its.scheme].streams:
+            return False
+        return mine.port != 0 and collide(mine, replace(its, port=other.endpoint.port))
+
+
+class Changes:
+    """What a new configuration changes, ready to be carried out: nothing of it can fail any more."""
+
+    def __init__(self) -> None:
+        self.came: list[RunningService] = []
+        self.gone: list[RunningService] = []
+        # Those that are there in another form now: their connections live on.
+        self.replaced: list[RunningService] = []
+        # New ones, and those whose ports they take over.
+        self.heirs: list[tuple[RunningService, RunningService]] = []
+
+
+class Services:
+    """The services of a running site, by name. Empty until `begin`."""
+
+    def __init__(self, site: Site) -> None:
+        self.running: dict[str, RunningService] = {}
+        self._site = site
+        self._nursery: trio.Nursery | None = None
+        # Those that are run, some of them only until their last connection has ended.
+        self._endpoints: set[ServiceEndpoint] = set()
+        self._stopping = trio.Event()
+
+    # -- assembly ------------------------------------------------------------------------------------------------
+
+    def _make(
+        self, entry: ServiceConfig, profiles: Mapping[str, SslProfileConfig], *, configured: bool
+    ) -> RunningService:
+        """A service that has no sockets yet. Raises `ServiceError`."""
+        from van.adaptors.service import ConnectingService, ListeningService
+        from van.transport.service_listener import ServiceDialer, ServicePort
+
+        site = self._site
+        kind = KINDS[entry.url.scheme]
+        listening = entry.listen is not None
+        logger = site.service_logger
+        try:
+            credentials = site.credentials_of(entry.ssl_profile, profiles)
+            service: Service = kind.make(listening)(
+                site.router,
+                entry.name,
+                entry.address,
+                log_to(logger.bind(service=entry.name)),
+                **kind.settings(entry, listening),
+            )
+        except AmqpError as error:
+            raise ServiceError(f'service "{entry.name}": {error.description}') from error
+        except TlsConfigError as error:
+            raise ServiceError(f'service "{entry.name}": {error}') from error
+        options: dict[str, Any] = {
+            "credentials": credentials,
+            "tls": bool(kind.tls or credentials is not None),
+            "alpn": entry.alpn or kind.alpn,
+            "max_connections": entry.max_connections,
+            "router_limit": site.limit,
+            "on_over": site.connection_over,
+        }
+        endpoint: ServiceEndpoint
+        if isinstance(service, ListeningService):
+            always_open = kind.always_open if entry.always_open is None else entry.always_open
+            required = ClientCertificates.REQUIRED if entry.authenticate_peer else ClientCertificates.NONE
+            endpoint = ServicePort(
+                service,
+                entry.url,
+                site.wake,
+                logger,
+                client_certificates=required,
+                always_open=always_open is not False,
+                **options,
+            )
+        else:
+            assert isinstance(service, ConnectingService)
+            if entry.connect_timeout_seconds is not None:
+                options["connect_timeout"] = entry.connect_timeout_seconds
+            endpoint = ServiceDialer(
+                service, entry.url, site.wake, logger, verify_hostname=entry.verify_hostname is not False, **options
+            )
+        return RunningService(entry, service, endpoint, configured)
+
+    async def begin(self, entries: Iterable[ServiceConfig], profiles: Mapping[str, SslProfileConfig]) -> None:
+        """Make the services of the site file and take their ports. Raises `ServiceError`, and then there are none."""
+        self.commit(await self.prepare(entries, profiles))
+
+    # -- changes -------------------------------------------------------------------------------------------------
+
+    async def prepare(
+        self, entries: Iterable[ServiceConfig], profiles: Mapping[str, SslProfileConfig]
+    ) -> Changes:
+        """Find out what the entries of a site file change, and get it ready; `commit` or `forget` has to follow.
+
+        Raises `ServiceError`; then everything is as before.
+        """
+        changes = Changes()
+        wanted = {entry.name: entry for entry in entries}
+        changes.gone = [one for one in self.running.values() if one.configured and one.entry.name not in wanted]
+        try:
+            for name, entry in wanted.items():
+                old = self.running.get(name)
+                if old is not None and not old.configured:
+                    raise ServiceError(f'service "{name}": the name is that of one that was added while running')
+                if old is not None and old.entry == entry:
+                    continue
+                changes.came.append(self._make(entry, profiles, configured=True))
+                if old is not None:
+                    changes.replaced.append(old)
+            for made in changes.came:
+                await self._take_place(made, changes)
+        except ServiceError:
+            self.forget(changes)
+            raise
+        return changes
+
+    async def _take_place(self, made: RunningService, changes: Changes) -> None:
+        """Bind, or find out whose port will be free."""
+        ending = [old for old in (*changes.gone, *changes.replaced) if made.collides(old)]
+        try:
+            if not ending:
+                await made.endpoint.bind()
+                return
+            # Where it is not quite the same place, it binds when it is run: then the other has stopped.
+            made.endpoint.check()
+            changes.heirs += [(made, old) for old in ending if made.entry.url.host == old.entry.url.host]
+        except (TransportError, TlsConfigError) as error:
+            raise ServiceError(f'service "{made.entry.name}": {error}') from error
+
+    def commit(self, changes: Changes) -> None:
+        """Carry the changes out. Connections of services that were removed are ended, others live on."""
+        for made, old in changes.heirs:
+            made.endpoint.inherit(old.endpoint)
+        for old in (*changes.gone, *changes.replaced):
+            del self.running[old.entry.name]
+            old.endpoint.stop()
+        for old in changes.gone:
+            old.endpoint.close_all(ErrorCondition.CONNECTION_FORCED, GONE)
+        for made in changes.came:
+            self._start(made)
+
+    def forget(self, changes: Changes) -> None:
+        """Undo what `prepare` has done."""
+        for made in changes.came:
+            made.endpoint.stop()
+
+    async def add(self, entry: ServiceConfig) -> RunningService:
+        """Add a service while the site runs. Raises `ServiceError`."""
+        if entry.name in self.running:
+            raise ServiceError(f'service "{entry.name}" is there already')
+        made = self._make(entry, self._site.config.ssl_profiles, configured=False)
+        try:
+            await self._take_place(made, Changes())
+            if entry.name in self.running or self._stopping.is_set():
+                raise ServiceError(f'service "{entry.name}" cannot be added now')
+        except ServiceError:
+            made.endpoint.stop()
+            raise
+        self._start(made)
+        return made
+
+    def remove(self, name: str) -> None:
+        """Remove the service of this name, which there is, and end its connections."""
+        changes = Changes()
+        changes.gone.append(self.running[name])
+        self.commit(changes)
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def _start(self, made: RunningService) -> None:
+        if self._stopping.is_set():
+            made.endpoint.stop()
+            return
+        self.running[made.entry.name] = made
+        self._endpoints.add(made.endpoint)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run, made.endpoint, name=f"service {made.entry.name}")
+
+    async def _run(self, endpoint: ServiceEndpoint) -> None:
+        try:
+            await endpoint.run()
+        finally:
+            self._endpoints.discard(endpoint)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the services until `stop`, and until their last connections have ended."""
+        async with trio.open_nursery() as self._nursery:
+            for endpoint in tuple(self._endpoints):
+                self._nursery.start_soon(self._run, endpoint, name=f"service {endpoint.name}")
+            task_status.started()
+            await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Have no service take anything more. Connections live on."""
+        self._stopping.set()
+        for endpoint in self._endpoints:
+            endpoint.stop()
+
+    def close_all(self, condition: str, description: str) -> None:
+        """Ask all connections to end."""
+        for endpoint in tuple(self._endpoints):
+            endpoint.close_all(condition, description)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return sum(endpoint.connections for endpoint in self._endpoints)
+
+
+def log_to(logger: FilteringBoundLogger) -> Log:
+    """What the parts without I/O take for a log: a level, an event and fields."""
+
+    def log(level: str, event: str, **fields: object) -> None:
+        getattr(logger, level)(event, **fields)
+
+    return log

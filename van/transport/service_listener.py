@@ -1,0 +1,583 @@
+"""The sockets of services: ports that are open while their address can be reached, and connections to servers.
+
+What is said on a connection is the service's business (`van.adaptors.service`): nothing is looked at in front of it,
+since on many a protocol the server speaks first. A `ServicePort` accepts for a `ListeningService`, a `ServiceDialer`
+connects for a `ConnectingService`. Both have the same shape for whoever runs them:
+
+    run
+    ├── one per connection   `stop_serving` cancels them all, `close_all` asks them to end
+    └── of a port: open      waits until the port is wanted, binds, and waits until it is not
+        └── accept (per socket)
+
+A fault of one connection ends that connection; a port that cannot be bound is tried again.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from van.adaptors.service import ConnectingService, DialFailed, ListeningService, MakeAdaptor, PeerInfo, Service
+from van.routing.adaptor import Adaptor
+from van.transport.backoff import Backoff
+from van.transport.dial import CONNECT_TIMEOUT
+from van.transport.driver import run_adaptor
+from van.transport.errors import TransportError, os_reason
+from van.transport.limits import ConnectionLimit, Repeated
+from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS, sole
+from van.transport.poller import elsewhere, rung_by
+from van.transport.service_url import ServiceUrl
+from van.transport.tcp import address_text, bind_tcp, keep_alive, open_tcp, peer_text
+from van.transport.tls import (
+    ClientCertificates,
+    SslProfile,
+    TlsConfigError,
+    TlsCredentials,
+    TlsStream,
+    accept_tls,
+    connect_tls,
+    subject_text,
+)
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+SETTLE_SECONDS: Final = 2.0
+"""How long a port stays open when its address cannot be reached any more: a server that is started anew, or a path that
+changes, is no reason to turn clients away at the door."""
+
+SIMULTANEOUS_DIALS: Final = 64
+"""Connections to one server that are being made at a time. A server's queue of those not yet accepted is seldom longer
+than 128, and beyond that a connection takes seconds."""
+
+WAITING_DIALS: Final = 1024
+"""Connections that wait for their turn to be made; beyond that they fail at once, and their clients learn it."""
+
+
+class ServiceEndpoint:
+    """What a port and a dialler have in common: the connections of one service, and how they end.
+
+    `status` is `up` or `down`, `message` says the last trouble in words. `max_connections` bounds those of this
+    service, `router_limit` those of the router. on_over is called when a connection has ended. `guarded=False` lets
+    exceptions of one connection end everything: for tests.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        credentials: TlsCredentials | None = None,
+        tls: bool = False,
+        alpn: Iterable[str] = (),
+        max_connections: int | None = None,
+        router_limit: ConnectionLimit | None = None,
+        on_over: Callable[[], None] = lambda: None,
+        guarded: bool = True,
+    ) -> None:
+        self.url = url
+        self.name = service.name
+        self.limit = ConnectionLimit(max_connections)
+        self.adaptors: dict[Adaptor, PeerInfo] = {}
+        self.message = ""
+        self.refused = 0
+        self.failed = 0
+        self._service = service
+        self._wake_touched = wake_touched
+        self._logger = logger.bind(service=service.name)
+        self._credentials = credentials
+        self._tls = tls
+        self._alpn = tuple(alpn)
+        self._router_limit = router_limit or ConnectionLimit(None)
+        self._on_over = on_over
+        self._guarded = guarded
+        self._serving = trio.CancelScope()
+        self._stopping = trio.Event()
+        self._full = Repeated(REPEAT_SECONDS)
+
+    @property
+    def service(self) -> Service:
+        """The service that this is for."""
+        return self._service
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are now, those in a handshake included."""
+        return self.limit.in_use
+
+    @property
+    def port(self) -> int:
+        """The real port."""
+        return self.url.port
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens now, as `host:port`."""
+        return []
+
+    @property
+    def status(self) -> str:
+        """`up` or `down`."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises TlsConfigError when the certificates cannot be used."""
+        if self._tls:
+            self._context()
+
+    async def bind(self) -> None:
+        """Find out whether `run` will be able to do its work, and take the port.
+
+        Raises TransportError when the port cannot be had, TlsConfigError as `check`.
+        """
+        self.check()
+
+    def inherit(self, other: ServiceEndpoint) -> None:
+        """Take over the port of one that was to listen at the same place, in place of `bind`; it stops."""
+        other.stop()
+
+    def _context(self) -> ssl.SSLContext:
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Do it until `stop` was called and the last connection has ended, or until `stop_serving`."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Take no more connections, and give up the service's own links. Connections live on."""
+        self._stopping.set()
+        self._service.stop()
+
+    def stop_serving(self) -> None:
+        """End everything now."""
+        self.stop()
+        self._serving.cancel()
+
+    def close_all(self, condition: str, description: str) -> None:
+        """Ask every connection to end in the way of its protocol."""
+        for adaptor in tuple(self.adaptors):
+            adaptor.close(condition, description)
+            adaptor.on_wake()
+
+    # -- connections
+
+    def _admit(self, peer: Callable[[], str]) -> str:
+        """Count a connection; or why there may not be one more."""
+        full = ""
+        if not self.limit.acquire():
+            full = f"max_connections of this service ({self.limit.limit}) is reached"
+        elif not self._router_limit.acquire():
+            self.limit.release()
+            full = f"max_connections of the router ({self._router_limit.limit}) is reached"
+        if full:
+            self.refused += 1
+            suppressed = self._full.due(trio.current_time())
+            if suppressed is not None:
+                self._logger.warning("connection refused", peer=peer(), reason=full, suppressed=suppressed)
+        return full
+
+    def _release(self) -> None:
+        self.limit.release()
+        self._router_limit.release()
+        self._on_over()
+
+    async def _drive(self, stream: trio.abc.Stream, adaptor: Adaptor, info: PeerInfo) -> None:
+        self.adaptors[adaptor] = info
+        began = trio.current_time()
+        self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
+        try:
+            await run_adaptor(stream, adaptor, self._wake_touched)
+        finally:
+            del self.adaptors[adaptor]
+            self._logger.debug(
+                "connection closed",
+                peer=address_text(info.peer),
+                reason=adaptor.reason or "the end",
+                seconds=round(trio.current_time() - began, 3),
+            )
+
+    async def _guard(self, serve: Callable[[], Awaitable[None]], peer: str) -> None:
+        """What goes wrong in one connection ends that connection."""
+        if not self._guarded:
+            await serve()
+            return
+        try:
+            await serve()
+        except* Exception as group:
+            self.failed += 1
+            self._logger.exception("connection failed, a fault of ours", peer=peer, exc_info=sole(group))
+
+
+class ServicePort(ServiceEndpoint):
+    """A port for a listening service. `await bind()`, then `await run()`.
+
+    Once it was bound, `port` is the real one where the URL has port 0, and stays the same. `always_open`: whether
+    anybody can be reached or not.
+    """
+
+    def __init__(
+        self,
+        service: ListeningService,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        credentials: TlsCredentials | None = None,
+        tls: bool = False,
+        client_certificates: ClientCertificates = ClientCertificates.NONE,
+        alpn: Iterable[str] = (),
+        max_connections: int | None = None,
+        router_limit: ConnectionLimit | None = None,
+        on_over: Callable[[], None] = lambda: None,
+        always_open: bool = False,
+        handshake_timeout: float = INITIAL_HANDSHAKE_TIMEOUT_SECONDS,
+        guarded: bool = True,
+    ) -> None:
+        super().__init__(
+            service,
+            url,
+            wake_touched,
+            logger,
+            credentials=credentials,
+            tls=tls,
+            alpn=alpn,
+            max_connections=max_connections,
+            router_limit=router_limit,
+            on_over=on_over,
+            guarded=guarded,
+        )
+        self._listening = service
+        self._client_certificates = client_certificates
+        self._always_open = always_open
+        self._handshake_timeout = handshake_timeout
+        self._port = url.port
+        self._sockets: list[trio.SocketListener] = []
+        self._changed = trio.Event()
+        self._backoff = Backoff(random.random)
+        self._accept_errors = Repeated(REPEAT_SECONDS)
+        self._said = ""
+        service.on_reachable = self._look
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address_text(listening.socket.getsockname()) for listening in self._sockets]
+
+    @property
+    def status(self) -> str:
+        return "up" if self._sockets else "down"
+
+    def _look(self) -> None:
+        """Have a look whether the port is wanted."""
+        self._changed.set()
+
+    def _is_wanted(self) -> bool:
+        return self._always_open or self._listening.reachable
+
+    async def bind(self) -> None:
+        self.check()
+        await self._bind()
+        if not self._is_wanted():
+            self._unbind()
+
+    def inherit(self, other: ServiceEndpoint) -> None:
+        if isinstance(other, ServicePort):
+            self._port = other.port
+            # Descriptors of its own: the other's tasks wait for theirs until they have heard that it stops.
+            self._sockets = other.copies()
+        super().inherit(other)
+
+    def copies(self) -> list[trio.SocketListener]:
+        """The sockets that are open, with descriptors of their own."""
+        return [trio.SocketListener(listening.socket.dup()) for listening in self._sockets]
+
+    async def _bind(self) -> None:
+        self._sockets = await bind_tcp(self.url.host, self._port)
+        self._port = self._sockets[0].socket.getsockname()[1]
+
+    def _unbind(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for listening in sockets:
+            listening.socket.close()
+
+    def stop(self) -> None:
+        super().stop()
+        self._unbind()
+        self._changed.set()
+
+    def _context(self) -> ssl.SSLContext:
+        if self._credentials is None:
+            raise TlsConfigError(f"{self.url}: a port with TLS needs an ssl_profile")
+        return self._credentials.server_context(self._client_certificates, alpn=self._alpn)
+
+    # -- the port
+
+    async def run(self) -> None:
+        try:
+            with self._serving:
+                async with trio.open_nursery() as connections:
+                    while not self._stopping.is_set():
+                        await self._open(connections)
+        finally:
+            self._unbind()
+
+    async def _open(self, connections: trio.Nursery) -> None:
+        """Open the port once, when it is wanted, until it is not."""
+        if not self._sockets:
+            while not self._is_wanted() and not self._stopping.is_set():
+                await self._change()
+            if self._stopping.is_set() or not await self._try_to_bind():
+                return
+        self.message = self._said = ""
+        self._backoff.reset()
+        self._logger.info("service listening", address=self._service.address, listening=self.addresses)
+        async with trio.open_nursery() as accepting:
+            with rung_by(*(listening.socket.fileno() for listening in self._sockets)):
+                for listening in self._sockets:
+                    accepting.start_soon(self._accept, listening, connections)
+                await self._until_unwanted()
+                accepting.cancel_scope.cancel()
+        self._unbind()
+        if not self._stopping.is_set():
+            self.message = "nobody receives at the address"
+            self._logger.info("service not listening", address=self._service.address, reason=self.message)
+
+    async def _try_to_bind(self) -> bool:
+        try:
+            await self._bind()
+        except TransportError as error:
+            self.message = str(error)
+            if self.message != self._said:
+                self._said = self.message
+                self._logger.error("service cannot listen, trying again", reason=self.message)  # noqa: TRY400
+            with trio.move_on_after(self._backoff.next_delay()):
+                await self._stopping.wait()
+            return False
+        if self._stopping.is_set():
+            self._unbind()
+            return False
+        return True
+
+    async def _change(self) -> None:
+        """Wait until there is a reason to look again."""
+        await self._changed.wait()
+        self._changed = trio.Event()
+
+    async def _until_unwanted(self) -> None:
+        """Wait until the address could not be reached for a while, or `stop`."""
+        while not self._stopping.is_set():
+            if self._is_wanted():
+                await self._change()
+                continue
+            with trio.move_on_after(SETTLE_SECONDS) as waiting:
+                while not self._is_wanted() and not self._stopping.is_set():
+                    await self._change()
+            if waiting.cancelled_caught:
+                return
+
+    async def _accept(self, listening: trio.SocketListener, connections: trio.Nursery) -> None:
+        """Accept for ever; a lack of descriptors or memory is waited out, never fatal."""
+        while True:
+            try:
+                stream = await listening.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                suppressed = self._accept_errors.due(trio.current_time())
+                if suppressed is not None:
+                    code = errno.errorcode.get(error.errno or 0, "")
+                    self._logger.error(  # noqa: TRY400 - the system's state is wrong, not our code
+                        "accept failed, trying again", reason=os_reason(error), errno=code, suppressed=suppressed
+                    )
+                await trio.sleep(ACCEPT_RETRY_SECONDS)
+                continue
+            if self._admit(lambda stream=stream: peer_text(stream)):  # type: ignore[misc]
+                stream.socket.close()
+            else:
+                connections.start_soon(self._serve, stream)
+
+    # -- one connection
+
+    async def _serve(self, tcp: trio.SocketStream) -> None:
+        try:
+            await self._guard(partial(self._serve_one, tcp), peer_text(tcp))
+        finally:
+            self._release()
+            await trio.aclose_forcefully(tcp)
+
+    async def _serve_one(self, tcp: trio.SocketStream) -> None:
+        try:
+            info = _info(tcp)
+        except OSError:
+            return
+        keep_alive(tcp)
+        stream: trio.abc.Stream = tcp
+        if self._tls:
+            secured = await self._secure(tcp, info)
+            if secured is None:
+                return
+            stream = secured
+        await self._drive(stream, self._listening.accept(info), info)
+
+    async def _secure(self, tcp: trio.SocketStream, info: PeerInfo) -> TlsStream | None:
+        secured: TlsStream | None = None
+        reason = f"no TLS within {self._handshake_timeout:g} s"
+        try:
+            with trio.move_on_after(self._handshake_timeout), elsewhere():
+                secured = await accept_tls(tcp, self._context())
+        except TransportError as error:
+            reason = str(error)
+        if secured is None:
+            self.refused += 1
+            self._logger.info("connection refused", peer=address_text(info.peer), reason=reason)
+            return None
+        _describe(info, secured)
+        return secured
+
+
+class ServiceDialer(ServiceEndpoint):
+    """Connects to the server of a connecting service, whenever that dials."""
+
+    def __init__(
+        self,
+        service: ConnectingService,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        credentials: TlsCredentials | None = None,
+        tls: bool = False,
+        verify_hostname: bool = True,
+        alpn: Iterable[str] = (),
+        max_connections: int | None = None,
+        router_limit: ConnectionLimit | None = None,
+        on_over: Callable[[], None] = lambda: None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        guarded: bool = True,
+    ) -> None:
+        super().__init__(
+            service,
+            url,
+            wake_touched,
+            logger,
+            credentials=credentials or (TlsCredentials(SslProfile("default")) if tls else None),
+            tls=tls,
+            alpn=alpn,
+            max_connections=max_connections,
+            router_limit=router_limit,
+            on_over=on_over,
+            guarded=guarded,
+        )
+        self._verify_hostname = verify_hostname
+        self._connect_timeout = connect_timeout
+        self._turns = trio.CapacityLimiter(SIMULTANEOUS_DIALS)
+        self._waiting = 0
+        self._nursery: trio.Nursery | None = None
+        # What was dialled before `run`.
+        self._early: list[tuple[MakeAdaptor, DialFailed, tuple[str, ...]]] = []
+        service.dial = self._dial
+
+    @property
+    def status(self) -> str:
+        return "down" if self._stopping.is_set() else "up"
+
+    def _context(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+        assert self._credentials is not None
+        return self._credentials.client_context(verify_hostname=self._verify_hostname, alpn=alpn or self._alpn)
+
+    async def run(self) -> None:
+        with self._serving:
+            async with trio.open_nursery() as self._nursery:
+                for early in self._early:
+                    self._nursery.start_soon(self._attempt, *early)
+                self._early.clear()
+                await self._stopping.wait()
+        self._nursery = None
+
+    def _dial(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...] = ()) -> None:
+        """What the service calls (`Dial`)."""
+        if self._stopping.is_set():
+            failed("the service is ending")
+        elif self._nursery is None:
+            self._early.append((connected, failed, alpn))
+        else:
+            self._nursery.start_soon(self._attempt, connected, failed, alpn)
+
+    async def _attempt(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...]) -> None:
+        reason = self._admit(lambda: str(self.url))
+        if reason:
+            self._tell(failed, reason)
+            return
+        try:
+            await self._guard(partial(self._connect, connected, failed, alpn), str(self.url))
+        finally:
+            self._release()
+
+    async def _connect(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...]) -> None:
+        if self._waiting >= WAITING_DIALS:
+            self._tell(failed, f"{self.url}: too many connections are being made")
+            return
+        tcp: trio.SocketStream | None = None
+        stream: trio.abc.Stream | None = None
+        stage = "connecting"
+        reason = ""
+        self._waiting += 1
+        try:
+            with trio.move_on_after(self._connect_timeout), elsewhere():
+                async with self._turns:
+                    stream = tcp = await open_tcp(self.url.host, self.url.port)
+                    info = _info(tcp)
+                    if self._tls:
+                        stage = "the TLS handshake"
+                        stream = None
+                        secured = await connect_tls(tcp, self._context(alpn), self.url.host)
+                        _describe(info, secured)
+                        stream = secured
+        except (TransportError, TlsConfigError) as error:
+            reason = f"{self.url}: {error}"
+        except OSError as error:
+            reason = f"{self.url}: {os_reason(error)}"
+        finally:
+            self._waiting -= 1
+            if stream is None and tcp is not None:
+                await trio.aclose_forcefully(tcp)
+        if stream is None:
+            reason = reason or f"{self.url}: not connected within {self._connect_timeout:g} s: still at {stage}"
+            self._tell(failed, reason)
+            return
+        self.message = ""
+        try:
+            await self._drive(stream, connected(info), info)
+        finally:
+            assert tcp is not None
+            await trio.aclose_forcefully(tcp)
+
+    def _tell(self, failed: DialFailed, reason: str) -> None:
+        """A connection could not be made: the service tells whoever waits for it."""
+        self.message = reason
+        failed(reason)
+        self._wake_touched()
+
+
+def _info(tcp: trio.SocketStream) -> PeerInfo:
+    """Raises OSError when the connection is gone already."""
+    return PeerInfo(tcp.socket.getpeername()[:2], tcp.socket.getsockname()[:2])
+
+
+def _describe(info: PeerInfo, stream: TlsStream) -> None:
+    tls = stream.tls
+    info.encrypted = True
+    info.alpn = tls.selected_alpn_protocol() or ""
+    certificate = tls.getpeercert()
+    info.tls_subject = subject_text(certificate) if certificate else ""
