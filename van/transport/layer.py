@@ -58,8 +58,12 @@ class Layer:
         """Whether `take` has something."""
         raise NotImplementedError
 
+    def end(self) -> None:
+        """Tell the peer that nothing more will come, and take what it may still send."""
+        raise NotImplementedError
+
     def close(self) -> None:
-        """Tell the peer that nothing more will come."""
+        """Tell the peer that nothing more will come, unless it was told so, and want nothing more."""
         raise NotImplementedError
 
 

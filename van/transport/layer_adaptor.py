@@ -38,7 +38,8 @@ class LayerAdaptor(Adaptor):
         self.read_size = inner.read_size
         inner.on_wake = self._wake
         self._eof = False
-        # We have told the peer, in words of the layer, that nothing more will come.
+        # We have told the peer, in words of the layer, that nothing more will come; and want nothing more either.
+        self._said = False
         self._closing = False
         # On the driver's clock, when the adaptor has closed: the latest end of the layer.
         self._close_by = inf
@@ -63,7 +64,7 @@ class LayerAdaptor(Adaptor):
                 self._end(now)
         if self._closing and layer.closed:
             self.closed = True
-        if layer.speaks() or self.closed:
+        if layer.speaks() or inner.closed or self.closed:
             # The router knows nothing of it.
             self.on_wake()
 
@@ -71,8 +72,9 @@ class LayerAdaptor(Adaptor):
         if not self._eof:
             self.layer.receive_eof()
             self._end(now)
-        self._closing = True
-        self.closed = True
+        if self._closing or self.layer.fault or self.inner.closed:
+            self._closing = True
+            self.closed = True
 
     def _end(self, now: float) -> None:
         """Nothing more will come, in order or not."""
@@ -94,11 +96,20 @@ class LayerAdaptor(Adaptor):
             self.reading = inner.reading
             if chunks:
                 layer.send(chunks)
-            if inner.closed and sum(map(len, chunks)) < limit:
-                self._closing = True
-                self._note_close()
-                layer.close()
+            if (inner.closed or inner.write_ended) and sum(map(len, chunks)) < limit:
+                if inner.closed:
+                    self._closing = True
+                    self._note_close()
+                    if inner.resets:
+                        # Whoever is cut off is not to take it for an end.
+                        layer.closed = True
+                    else:
+                        layer.close()
+                elif not self._said:
+                    self._said = True
+                    layer.end()
         octets = layer.take()
+        self.write_ended = self._said
         if self._closing and layer.closed:
             self.closed = True
         return octets

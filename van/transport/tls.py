@@ -416,6 +416,9 @@ class TlsLayer(Layer):
             if self.held:
                 held, self._held, self.held = self._held, b"", False
                 self.send((held,))
+        except ssl.SSLZeroReturnError:
+            # So it is said to those who have ended themselves.
+            self.ended = True
         except ssl.SSLError as error:
             self._fail(error)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -463,10 +466,14 @@ class TlsLayer(Layer):
     def speaks(self) -> bool:
         return bool(self._records or self._outgoing.pending)
 
-    def close(self) -> None:
-        # A peer's close_notify is not waited for: AMQP has said all there was to say (RFC 8446, 6.1).
+    def end(self) -> None:
+        # RFC 8446, 6.1: it concerns our direction alone. Reading the peer's would be the second half of `unwrap`.
         with suppress(ssl.SSLError):
             self.tls.unwrap()
+
+    def close(self) -> None:
+        # A peer's close_notify is not waited for: the protocol above has said all there was to say.
+        self.end()
         self.closed = True
 
 

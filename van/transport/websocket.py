@@ -141,6 +141,10 @@ class WebSocketLayer(Layer):
     def speaks(self) -> bool:
         return bool(self._messages or self._pong)
 
+    def end(self) -> None:
+        # RFC 6455, 5.5.1: whoever hears of it ends as well.
+        self.close()
+
     def close(self) -> None:
         if self.connection.state is ConnectionState.OPEN and not self.closed:
             self.say(CloseConnection(code=CloseReason.NORMAL_CLOSURE))
