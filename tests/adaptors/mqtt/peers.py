@@ -181,6 +181,14 @@ class Peer:
             self.adaptor.router.wake_touched()
             self.scene.run()
 
+    def ended(self) -> bool:
+        """Whether the server has ended the connection."""
+        return self.adaptor.closed
+
+    def is_read(self) -> bool:
+        """Whether the server reads what the client writes."""
+        return self.adaptor.reading
+
     # -- what came ---------------------------------------------------------------------------------------------------
 
     def of(self, kind: type[P]) -> list[P]:
@@ -235,10 +243,12 @@ class Scene:
         keep_alive: int = 0,
         will: Will | None = None,
         expiry: int = 0,
+        auto: bool = True,
         properties: p.Properties | None = None,
     ) -> Peer:
         """A client that has connected. expiry: seconds of its session, for MQTT 5."""
         peer = Peer(self, self.services[at], level)
+        peer.auto = auto
         properties = dict(properties or {})
         if expiry:
             properties[p.SESSION_EXPIRY_INTERVAL] = expiry

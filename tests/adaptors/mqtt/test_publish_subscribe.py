@@ -223,5 +223,6 @@ def test_a_large_message_in_pieces(scene: Scene) -> None:
     publisher.publish("u/v", payload)
     scene.settle()
     assert subscriber.payloads == [payload, payload]
+    assert [message.qos for message in subscriber.messages] == [1, 0]
     assert publisher.last(Puback).reason == r.SUCCESS
     scene.close()

@@ -76,6 +76,8 @@ class _Owner(ConnectionOwner):
         connect = connection.connect
         will = connect.will if connect is not None and not clean else None
         self._client().disconnected(connection.now, will)
+        # Somebody else may have ended it: there is a farewell to write.
+        self.adaptor.router.touch(self.adaptor)
 
 
 class MqttAdaptor(Adaptor):

@@ -23,6 +23,7 @@ from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Rece
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
 from van.amqp.message import Message
 from van.routing.adaptor import Adaptor
+from van.routing.dialect.annotations import PRESETTLED, Annotations
 from van.routing.endpoint import EndpointReceiverLink, EndpointSenderLink, EndpointSession, EndpointStream
 from van.routing.forwarder import Collector, strength
 from van.routing.incoming_link import IncomingLink
@@ -282,7 +283,8 @@ class Client(Adaptor):
             if undelivered:
                 head = undelivered[0]
                 comes = head.chunks is not None
-                if (not head.settled and not self._may_take()) or (comes and len(self._assemblies) >= MAX_ASSEMBLIES):
+                held_back = not is_presettled(head) and not self._may_take()
+                if held_back or (comes and len(self._assemblies) >= MAX_ASSEMBLIES):
                     self._stalled.append(link)
                     return
             delivery = link.take()
@@ -342,7 +344,7 @@ class Client(Adaptor):
             Outgoing(
                 message.topic,
                 message.payload,
-                qos=min(subscription.qos, 0 if delivery.settled else message.qos),
+                qos=min(subscription.qos, 0 if is_presettled(delivery) else message.qos),
                 retain=message.retain and subscription.retain_as_published,
                 properties=properties,
                 expires_at=now + message.expiry if message.expiry is not None else inf,
@@ -554,6 +556,14 @@ class Client(Adaptor):
         else:
             connection.published(packet_id, qos, reason)
         self.router.touch(self)
+
+
+def is_presettled(delivery: Delivery) -> bool:
+    """Whether a delivery came into the network settled; one of several frames is not on its way between routers."""
+    if delivery.settled:
+        return True
+    annotations = delivery.annotations
+    return isinstance(annotations, Annotations) and annotations.flags & PRESETTLED != 0
 
 
 _REASONS: Final[dict[str, int]] = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from van.adaptors.amqp import Log, no_log
 from van.adaptors.mqtt import reason as r
-from van.adaptors.mqtt.client import Client
+from van.adaptors.mqtt.client import Client, is_presettled
 from van.adaptors.mqtt.connection import Settings
 from van.adaptors.mqtt.message import mqtt_message, not_a_message, rejection
 from van.adaptors.mqtt.packets import Connect
@@ -215,7 +215,7 @@ class MqttService(Service):
                     stream = link.stream(delivery, session)
                     payload = b"".join(stream.read(self.settings.max_packet_size + 1))
                     if stream.finished:
-                        stream.settle(self._keep(payload, delivery.settled))
+                        stream.settle(self._keep(payload, is_presettled(delivery)))
                     else:
                         text = "a message to be retained that is too large, or was sent on before it was whole"
                         stream.settle(rejection(ErrorCondition.MESSAGE_SIZE_EXCEEDED, text))
