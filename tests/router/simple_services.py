@@ -95,7 +95,7 @@ class Delivers(ConnectingService):
 
 
 KIND = kinds.Kind(
-    module=__name__, listening="Greets", connecting="Delivers", keys=("idle_timeout_seconds",)
+    module=__name__, listening="Greets", connecting="Delivers", keys={"idle_timeout_seconds": "idle_timeout"}
 )
 
 

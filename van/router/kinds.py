@@ -1,8 +1,8 @@
 """The schemes of services: what each is served by, and which keys of `[[service]]` mean something for it.
 
 A row names classes of `van.adaptors`, which are imported when a service has the scheme. They are called with the
-router, the service's name, its address and a log, and with those keys of the row that the site file has: by the key's
-name, without `_seconds`. So a key without a value in the file has the default of the class.
+router, the service's name, its address and a log, and with those keys of the row that the site file has, each by the
+keyword in the row. So a key without a value in the file has the default of the class.
 """
 
 from __future__ import annotations
@@ -18,19 +18,16 @@ PORT_KEYS: Final = ("always_open",)
 # Where TLS may be spoken.
 PORT_TLS_KEYS: Final = ("ssl_profile", "authenticate_peer")
 DIAL_TLS_KEYS: Final = ("ssl_profile", "verify_hostname")
-HTTP_KEYS: Final = ("host_header", "timeout_seconds", "aggregate", "forwarded", "idle_timeout_seconds")
-UDP_KEYS: Final = ("flow_timeout_seconds", "max_datagram_size")
-
-
 @attrs.frozen(kw_only=True)
 class Kind:
     """A scheme.
 
-    module: with the classes `listening` and `connecting`, the latter empty where there is none.
+    module: with the classes `listening` and `connecting`, perhaps in modules below; no `connecting`: there is none.
     tls: whether TLS is spoken, None when an `ssl_profile` says so. alpn: what is offered there.
     streams: whether its transport is TCP, else UDP. always_open: whether ports are open when nobody can be reached,
     for want of the key; None where they always are. needs_address: else the address may be left out.
-    keys, listen_keys, connect_keys: those that the classes are called with.
+    shared: ports with the same address lead to one service. keys: those that the classes are called with, and the
+    keyword for each.
     """
 
     module: str
@@ -41,13 +38,12 @@ class Kind:
     streams: bool = True
     always_open: bool | None = False
     needs_address: bool = True
-    keys: tuple[str, ...] = ()
-    listen_keys: tuple[str, ...] = ()
-    connect_keys: tuple[str, ...] = ()
+    shared: bool = False
+    keys: dict[str, str] = attrs.field(factory=dict)
 
     def allowed(self, listening: bool) -> frozenset[str]:
         """The keys that mean something, beside those that every service has."""
-        found = {*self.keys, *(self.listen_keys if listening else self.connect_keys)}
+        found = set(self.keys)
         if self.streams:
             found.add("max_connections")
             if not listening:
@@ -62,21 +58,24 @@ class Kind:
 
     def settings(self, entry: Any, listening: bool) -> dict[str, Any]:
         """What the class is called with, of an entry."""
-        names = (*self.keys, *(self.listen_keys if listening else self.connect_keys))
-        given = {name.removesuffix("_seconds"): getattr(entry, name) for name in names}
-        return {name: value for name, value in given.items() if value is not None}
+        given = {keyword: getattr(entry, name) for name, keyword in self.keys.items()}
+        settings = {keyword: value for keyword, value in given.items() if value is not None}
+        if "proxy_protocol" in settings:
+            # Clients' proxies may say either version.
+            settings["proxy_protocol"] = True if listening else int(settings["proxy_protocol"][1:])
+        return settings
 
     def make(self, listening: bool) -> Any:
         """The class of services of this scheme."""
-        module = importlib.import_module(self.module)
-        return getattr(module, self.listening if listening else self.connecting)
+        module, _, name = f"{self.module}.{self.listening if listening else self.connecting}".rpartition(".")
+        return getattr(importlib.import_module(module), name)
 
 
 _TCP: Final = Kind(
-    module="van.adaptors.tcp.service",
-    listening="TcpListeningService",
-    connecting="TcpConnectingService",
-    keys=("idle_timeout_seconds", "proxy_protocol"),
+    module="van.adaptors.tcp",
+    listening="listening.TcpListeningService",
+    connecting="connecting.TcpConnectingService",
+    keys={"idle_timeout_seconds": "idle_timeout", "proxy_protocol": "proxy_protocol"},
 )
 _HTTP: Final = Kind(
     module="van.adaptors.http.http1_service",
@@ -84,14 +83,21 @@ _HTTP: Final = Kind(
     connecting="Http1ConnectingService",
     alpn=("http/1.1",),
     always_open=True,
-    keys=HTTP_KEYS,
+    keys={
+        "host_header": "host",
+        "timeout_seconds": "timeout",
+        "aggregate": "aggregate",
+        "forwarded": "forwarded",
+        "idle_timeout_seconds": "idle_timeout",
+    },
 )
 _MQTT: Final = Kind(
-    module="van.adaptors.mqtt.service",
-    listening="MqttListeningService",
+    module="van.adaptors.mqtt",
+    listening="service.MqttService",
     alpn=("mqtt",),
     always_open=None,
     needs_address=False,
+    shared=True,
 )
 
 KINDS: Final[dict[str, Kind]] = {
@@ -107,13 +113,13 @@ KINDS: Final[dict[str, Kind]] = {
         alpn=("h2",),
     ),
     "udp": Kind(
-        module="van.adaptors.udp.service",
-        listening="UdpListeningService",
-        connecting="UdpConnectingService",
+        module="van.adaptors.udp",
+        listening="listener.UdpListener",
+        connecting="connector.UdpConnector",
         tls=False,
         streams=False,
         always_open=None,
-        keys=UDP_KEYS,
+        keys={"flow_timeout_seconds": "flow_seconds", "max_datagram_size": "max_datagram"},
     ),
     "mqtt": _MQTT,
     "mqtts": attrs.evolve(_MQTT, tls=True),

@@ -7,7 +7,7 @@ removes, and those that were added over management.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,7 @@ import trio
 
 from van.amqp.errors import AmqpError, ErrorCondition
 from van.router.checks import collide
-from van.router.kinds import KINDS
+from van.router.kinds import KINDS, Kind
 from van.transport.errors import TransportError
 from van.transport.tls import ClientCertificates, TlsConfigError
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from van.adaptors.amqp import Log
-    from van.adaptors.service import Service
+    from van.adaptors.mqtt.service import MqttService
+    from van.adaptors.service import PeerInfo, Service
     from van.router.sections import ServiceConfig, SslProfileConfig
     from van.router.site import Site
+    from van.routing.adaptor import Adaptor
     from van.transport.service_listener import ServiceEndpoint
 
 GONE: Final = "the service was removed"
@@ -75,6 +77,8 @@ class Services:
         # Those that are run, some of them only until their last connection has ended.
         self._endpoints: set[ServiceEndpoint] = set()
         self._stopping = trio.Event()
+        # What MQTT clients share, by prefix.
+        self._brokers: dict[str, MqttBroker] = {}
 
     # -- assembly ------------------------------------------------------------------------------------------------
 
@@ -82,7 +86,6 @@ class Services:
         self, entry: ServiceConfig, profiles: Mapping[str, SslProfileConfig], *, configured: bool
     ) -> RunningService:
         """A service that has no sockets yet. Raises `ServiceError`."""
-        from van.adaptors.service import ConnectingService, ListeningService
         from van.transport.service_listener import ServiceDialer, ServicePort
 
         site = self._site
@@ -91,17 +94,29 @@ class Services:
         logger = site.service_logger
         try:
             credentials = site.credentials_of(entry.ssl_profile, profiles)
-            service: Service = kind.make(listening)(
-                site.router,
-                entry.name,
-                entry.address,
-                log_to(logger.bind(service=entry.name)),
-                **kind.settings(entry, listening),
-            )
+            service: Any
+            accepts: Any
+            if kind.shared:
+                service, accepts = self._shared(kind, entry)
+            else:
+                service = accepts = kind.make(listening)(
+                    site.router,
+                    entry.name,
+                    entry.address,
+                    log_to(logger.bind(service=entry.name)),
+                    **kind.settings(entry, listening),
+                )
         except AmqpError as error:
             raise ServiceError(f'service "{entry.name}": {error.description}') from error
-        except TlsConfigError as error:
+        except (TlsConfigError, ValueError) as error:
             raise ServiceError(f'service "{entry.name}": {error}') from error
+        endpoint: ServiceEndpoint
+        if not kind.streams:
+            from van.transport.service_datagrams import DatagramDialer, DatagramPort
+
+            datagrams: Any = DatagramPort if listening else DatagramDialer
+            endpoint = datagrams(service, entry.url, site.wake, logger)
+            return RunningService(entry, service, endpoint, configured)
         options: dict[str, Any] = {
             "credentials": credentials,
             "tls": bool(kind.tls or credentials is not None),
@@ -110,12 +125,11 @@ class Services:
             "router_limit": site.limit,
             "on_over": site.connection_over,
         }
-        endpoint: ServiceEndpoint
-        if isinstance(service, ListeningService):
+        if listening:
             always_open = kind.always_open if entry.always_open is None else entry.always_open
             required = ClientCertificates.REQUIRED if entry.authenticate_peer else ClientCertificates.NONE
             endpoint = ServicePort(
-                service,
+                accepts,
                 entry.url,
                 site.wake,
                 logger,
@@ -124,13 +138,28 @@ class Services:
                 **options,
             )
         else:
-            assert isinstance(service, ConnectingService)
             if entry.connect_timeout_seconds is not None:
                 options["connect_timeout"] = entry.connect_timeout_seconds
             endpoint = ServiceDialer(
                 service, entry.url, site.wake, logger, verify_hostname=entry.verify_hostname is not False, **options
             )
         return RunningService(entry, service, endpoint, configured)
+
+    def _shared(self, kind: Kind, entry: ServiceConfig) -> tuple[Service, MqttPort]:
+        """The service that all ports with this prefix lead to. Raises ValueError for a prefix that cannot be one."""
+        from van.adaptors.mqtt.service import MqttService
+        from van.adaptors.mqtt.topics import DEFAULT_PREFIX
+
+        prefix = entry.address or DEFAULT_PREFIX
+        broker = self._brokers.get(prefix)
+        if broker is None or broker.service.stopped:
+            site = self._site
+            name = f"mqtt/{prefix}"
+            log = log_to(site.service_logger.bind(service=name))
+            broker = self._brokers[prefix] = MqttBroker(MqttService(site.router, name, prefix, log=log), site.wake)
+            if self._nursery is not None:
+                self._nursery.start_soon(broker.run, name=name)
+        return broker.service, broker.port(entry.name)
 
     async def begin(self, entries: Iterable[ServiceConfig], profiles: Mapping[str, SslProfileConfig]) -> None:
         """Make the services of the site file and take their ports. Raises `ServiceError`, and then there are none."""
@@ -238,6 +267,8 @@ class Services:
         async with trio.open_nursery() as self._nursery:
             for endpoint in tuple(self._endpoints):
                 self._nursery.start_soon(self._run, endpoint, name=f"service {endpoint.name}")
+            for broker in self._brokers.values():
+                self._nursery.start_soon(broker.run, name=broker.service.name)
             task_status.started()
             await self._stopping.wait()
 
@@ -256,6 +287,68 @@ class Services:
     def connections(self) -> int:
         """How many connections there are."""
         return sum(endpoint.connections for endpoint in self._endpoints)
+
+
+class MqttBroker:
+    """An MQTT service with the ports that lead to it; when the last of them has stopped, so has it."""
+
+    def __init__(self, service: MqttService, wake: Callable[[], None]) -> None:
+        self.service = service
+        self._wake = wake
+        self._ports: set[MqttPort] = set()
+        self._sooner = trio.Event()
+        service.on_deadline = self._look
+
+    def port(self, name: str) -> MqttPort:
+        """One more port."""
+        made = MqttPort(self, name)
+        self._ports.add(made)
+        return made
+
+    def leave(self, port: MqttPort) -> None:
+        """A port has stopped."""
+        self._ports.discard(port)
+        if not self._ports:
+            self.service.stop()
+            self._wake()
+            self._look()
+
+    def _look(self) -> None:
+        self._sooner.set()
+
+    async def run(self) -> None:
+        """See to sessions that have no connection, until the service has stopped."""
+        service = self.service
+        while not service.stopped:
+            with trio.move_on_at(service.next_deadline()):
+                await self._sooner.wait()
+            self._sooner = trio.Event()
+            now = trio.current_time()
+            if now >= service.next_deadline():
+                service.handle_deadline(now)
+                self._wake()
+
+
+class MqttPort:
+    """A port of an MQTT service: it is for all its topics, so that it is always wanted."""
+
+    reachable = True
+
+    def __init__(self, broker: MqttBroker, name: str) -> None:
+        self.name = name
+        self.address = broker.service.address
+        self.on_reachable: Callable[[], None] = broker.service.look
+        self._broker = broker
+
+    def accept(self, info: PeerInfo) -> Adaptor:
+        """An adaptor for a connection that was accepted."""
+        from van.adaptors.mqtt.adaptor import MqttAdaptor
+
+        return MqttAdaptor(self._broker.service, info, now=trio.current_time())
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._broker.leave(self)
 
 
 def log_to(logger: FilteringBoundLogger) -> Log:

@@ -19,11 +19,11 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from van.adaptors.service import ConnectingService, DialFailed, ListeningService, MakeAdaptor, PeerInfo, Service
+from van.adaptors.service import ConnectingService, DialFailed, MakeAdaptor, PeerInfo
 from van.routing.adaptor import Adaptor
 from van.transport.backoff import Backoff
 from van.transport.dial import CONNECT_TIMEOUT
@@ -60,17 +60,40 @@ WAITING_DIALS: Final = 1024
 """Connections that wait for their turn to be made; beyond that they fail at once, and their clients learn it."""
 
 
+class Served(Protocol):
+    """A service, as far as its sockets are concerned."""
+
+    name: str
+    address: str
+
+    def stop(self) -> None:
+        """Take no more."""
+
+
+class Accepts(Served, Protocol):
+    """A service that has a port: a `ListeningService` is one."""
+
+    on_reachable: Callable[[], None]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether somebody receives at the address."""
+
+    def accept(self, info: PeerInfo) -> Adaptor:
+        """An adaptor for a connection that was accepted."""
+
+
 class ServiceEndpoint:
     """What a port and a dialler have in common: the connections of one service, and how they end.
 
     `status` is `up` or `down`, `message` says the last trouble in words. `max_connections` bounds those of this
-    service, `router_limit` those of the router. on_over is called when a connection has ended. `guarded=False` lets
-    exceptions of one connection end everything: for tests.
+    service, `router_limit` those of the router; `opened` counts those that there ever were. on_over is called when a
+    connection has ended. `guarded=False` lets exceptions of one connection end everything: for tests.
     """
 
     def __init__(
         self,
-        service: Service,
+        service: Served,
         url: ServiceUrl,
         wake_touched: Callable[[], None],
         logger: FilteringBoundLogger,
@@ -88,6 +111,7 @@ class ServiceEndpoint:
         self.limit = ConnectionLimit(max_connections)
         self.adaptors: dict[Adaptor, PeerInfo] = {}
         self.message = ""
+        self.opened = 0
         self.refused = 0
         self.failed = 0
         self._service = service
@@ -102,11 +126,6 @@ class ServiceEndpoint:
         self._serving = trio.CancelScope()
         self._stopping = trio.Event()
         self._full = Repeated(REPEAT_SECONDS)
-
-    @property
-    def service(self) -> Service:
-        """The service that this is for."""
-        return self._service
 
     @property
     def connections(self) -> int:
@@ -191,6 +210,7 @@ class ServiceEndpoint:
 
     async def _drive(self, stream: trio.abc.Stream, adaptor: Adaptor, info: PeerInfo) -> None:
         self.adaptors[adaptor] = info
+        self.opened += 1
         began = trio.current_time()
         self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
         try:
@@ -225,7 +245,7 @@ class ServicePort(ServiceEndpoint):
 
     def __init__(
         self,
-        service: ListeningService,
+        service: Accepts,
         url: ServiceUrl,
         wake_touched: Callable[[], None],
         logger: FilteringBoundLogger,
