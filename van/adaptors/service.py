@@ -122,13 +122,22 @@ class ListeningService(Service):
         raise NotImplementedError
 
 
+Later: TypeAlias = Callable[[float, Callable[[], None]], None]
+"""Has a function called after so many seconds, in a batch of its own."""
+
+
 class ConnectingService(Service):
-    """A server behind an address. `dial` is set by whoever can make connections to it."""
+    """A server behind an address. `dial` and `later` are set by whoever can make connections to it."""
 
     def __init__(self, router: Router, name: str, address: str, log: Log) -> None:
         super().__init__(router, name, address, log)
         self.dial: Dial = nobody_dials
+        self.later: Later = _never
 
 
 def _nobody_asks() -> None:
     """Stand in for `on_reachable`."""
+
+
+def _never(seconds: float, function: Callable[[], None]) -> None:
+    """Stand in for `later` until the service is assembled."""

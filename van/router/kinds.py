@@ -18,6 +18,8 @@ PORT_KEYS: Final = ("always_open",)
 # Where TLS may be spoken.
 PORT_TLS_KEYS: Final = ("ssl_profile", "authenticate_peer")
 DIAL_TLS_KEYS: Final = ("ssl_profile", "verify_hostname")
+
+
 @attrs.frozen(kw_only=True)
 class Kind:
     """A scheme.
@@ -27,7 +29,8 @@ class Kind:
     streams: whether its transport is TCP, else UDP. always_open: whether ports are open when nobody can be reached,
     for want of the key; None where they always are. needs_address: else the address may be left out.
     shared: ports with the same address lead to one service. keys: those that the classes are called with, and the
-    keyword for each.
+    keyword for each; listen_keys, connect_keys: those of one of them. pools: connections to the server are used again
+    and again, and the class bounds their number.
     """
 
     module: str
@@ -39,11 +42,18 @@ class Kind:
     always_open: bool | None = False
     needs_address: bool = True
     shared: bool = False
+    pools: bool = False
     keys: dict[str, str] = attrs.field(factory=dict)
+    listen_keys: dict[str, str] = attrs.field(factory=dict)
+    connect_keys: dict[str, str] = attrs.field(factory=dict)
+
+    def keywords(self, listening: bool) -> dict[str, str]:
+        """The keys that the class is called with, and the keyword for each."""
+        return {**self.keys, **(self.listen_keys if listening else self.connect_keys)}
 
     def allowed(self, listening: bool) -> frozenset[str]:
         """The keys that mean something, beside those that every service has."""
-        found = set(self.keys)
+        found = set(self.keywords(listening))
         if self.streams:
             found.add("max_connections")
             if not listening:
@@ -58,7 +68,7 @@ class Kind:
 
     def settings(self, entry: Any, listening: bool) -> dict[str, Any]:
         """What the class is called with, of an entry."""
-        given = {keyword: getattr(entry, name) for name, keyword in self.keys.items()}
+        given = {keyword: getattr(entry, name) for name, keyword in self.keywords(listening).items()}
         settings = {keyword: value for keyword, value in given.items() if value is not None}
         if "proxy_protocol" in settings:
             # Clients' proxies may say either version.
@@ -83,13 +93,10 @@ _HTTP: Final = Kind(
     connecting="Http1ConnectingService",
     alpn=("http/1.1",),
     always_open=True,
-    keys={
-        "host_header": "host",
-        "timeout_seconds": "timeout",
-        "aggregate": "aggregate",
-        "forwarded": "forwarded",
-        "idle_timeout_seconds": "idle_timeout",
-    },
+    pools=True,
+    keys={"idle_timeout_seconds": "idle_timeout"},
+    listen_keys={"timeout_seconds": "timeout", "aggregate": "aggregate", "forwarded": "forwarded"},
+    connect_keys={"host_header": "host_header", "max_connections": "max_connections"},
 )
 _MQTT: Final = Kind(
     module="van.adaptors.mqtt",

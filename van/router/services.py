@@ -121,7 +121,7 @@ class Services:
             "credentials": credentials,
             "tls": bool(kind.tls or credentials is not None),
             "alpn": entry.alpn or kind.alpn,
-            "max_connections": entry.max_connections,
+            "max_connections": entry.max_connections if listening or not kind.pools else None,
             "router_limit": site.limit,
             "on_over": site.connection_over,
         }

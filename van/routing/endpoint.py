@@ -145,6 +145,19 @@ class EndpointSession(Session):
         while undelivered:
             owner.give_up(undelivered.popleft(), RELEASED)
 
+    def withdraw(self, link: EndpointSenderLink) -> None:
+        """Receive nothing more by a link: what waits goes elsewhere, what was taken goes on. `detach` follows."""
+        owner = self.owners.get(link)
+        if not isinstance(owner, OutgoingLink):
+            return
+        address = owner.address
+        address.remove_outgoing(owner)
+        self.router.advertise(address)
+        waiting = list(owner.undelivered)
+        owner.undelivered.clear()
+        for delivery in waiting:
+            owner.give_up(delivery, RELEASED)
+
     def close(self) -> None:
         """Give everything up. Nothing may be done with it afterwards."""
         links = list(self.owners)

@@ -48,6 +48,8 @@ from van.transport.tls import (
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from van.routing.router import Router
+
 SETTLE_SECONDS: Final = 2.0
 """How long a port stays open when its address cannot be reached any more: a server that is started anew, or a path that
 changes, is no reason to turn clients away at the door."""
@@ -65,6 +67,7 @@ class Served(Protocol):
 
     name: str
     address: str
+    router: Router
 
     def stop(self) -> None:
         """Take no more."""
@@ -448,6 +451,8 @@ class ServicePort(ServiceEndpoint):
             if secured is None:
                 return
             stream = secured
+        # Adaptors reckon their first deadline from it.
+        self._listening.router.now = trio.current_time()
         await self._drive(stream, self._listening.accept(info), info)
 
     async def _secure(self, tcp: trio.SocketStream, info: PeerInfo) -> TlsStream | None:
@@ -507,6 +512,7 @@ class ServiceDialer(ServiceEndpoint):
         # What was dialled before `run`.
         self._early: list[tuple[MakeAdaptor, DialFailed, tuple[str, ...]]] = []
         service.dial = self._dial
+        service.later = self._later
 
     @property
     def status(self) -> str:
@@ -533,6 +539,18 @@ class ServiceDialer(ServiceEndpoint):
             self._early.append((connected, failed, alpn))
         else:
             self._nursery.start_soon(self._attempt, connected, failed, alpn)
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        """What the service calls (`Later`): nothing happens any more when it is ending."""
+        if self._nursery is not None and not self._stopping.is_set():
+            self._nursery.start_soon(self._call_later, seconds, function)
+
+    async def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        with trio.move_on_after(seconds):
+            await self._stopping.wait()
+            return
+        function()
+        self._wake_touched()
 
     async def _attempt(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...]) -> None:
         reason = self._admit(lambda: str(self.url))
@@ -578,6 +596,7 @@ class ServiceDialer(ServiceEndpoint):
             return
         self.message = ""
         try:
+            self._service.router.now = trio.current_time()
             await self._drive(stream, connected(info), info)
         finally:
             assert tcp is not None

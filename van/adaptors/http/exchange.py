@@ -325,6 +325,13 @@ class IncomingBody:
         self.head = reader.head
         self.trailers = reader.trailers
 
+    def rewind(self, payload: bytes) -> None:
+        """Begin anew with a whole message."""
+        self._reader = MessageReader()
+        self._ready = []
+        self.ended = False
+        self.take_whole(payload)
+
     def read_head(self) -> bool:
         """Read on until the head is there. Returns whether it is, or never will be."""
         stream = self.stream

@@ -44,7 +44,7 @@ from van.routing.router import Router
 class HttpConnectingService(ConnectingService):
     """A server of HTTP behind an address.
 
-    host: the authority that the server is asked for, in place of what the client asked for; empty: that.
+    host_header: the authority that the server is asked for, in place of what the client asked for; empty: that.
 
     Subclasses say with `free` whether a request could be given to the server now, and give it in `serve`; they call
     `go_on` when `free` may have become true.
@@ -57,13 +57,16 @@ class HttpConnectingService(ConnectingService):
         address: str,
         log: Log,
         *,
-        host: str = "",
+        host_header: str = "",
         capacity: int = LINK_CAPACITY,
     ) -> None:
         super().__init__(router, name, address, log)
-        self.host = host
+        self.host_header = host_header
         self.requests = 0
-        self.receiver: EndpointSenderLink = self.session.attach_outgoing(address, capacity)
+        self.capacity = capacity
+        # None while the address is left to others; links that were left, until what came by them is over.
+        self.receiver: EndpointSenderLink | None = self.session.attach_outgoing(address, capacity)
+        self._left: list[EndpointSenderLink] = []
         self.answers: EndpointReceiverLink = self.session.attach_incoming("", LINK_CAPACITY, MOST_LINK_CAPACITY)
         # Those that were taken and are not over.
         self.exchanges: dict[ServerExchange, None] = {}
@@ -90,16 +93,44 @@ class HttpConnectingService(ConnectingService):
         """What a connection to the server needs to answer by. adaptor: the connection's."""
         return Channel(self, adaptor, "", info)
 
+    def leave(self) -> None:
+        """The server cannot be reached: leave requests to others until `offer`. Those under way go on."""
+        receiver = self.receiver
+        if receiver is not None:
+            self.receiver = None
+            self.session.withdraw(receiver)
+            self._left.append(receiver)
+            self._detach()
+
+    def offer(self) -> None:
+        """Take requests."""
+        if self.receiver is None and not self.stopped:
+            self.receiver = self.session.attach_outgoing(self.address, self.capacity)
+
+    def _detach(self) -> None:
+        """Detach links that were left, when nothing that came by them is under way."""
+        for link in self._left[:]:
+            if not any(exchange.link is link for exchange in self.exchanges):
+                self._left.remove(link)
+                self.session.detach(link)
+        if self.stopped and not self.exchanges:
+            self.session.close()
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self.stopped = True
+            self.leave()
+            self._detach()
+
     def go_on(self) -> None:
         """Take requests from the address while there is somebody to serve them."""
         while self._arrived and self.free():
             self.serve(self._arrived.popleft())
-        receiver = self.receiver
-        while self.free():
+        while (receiver := self.receiver) is not None and self.free():
             delivery = receiver.take()
             if delivery is None:
                 return
-            self._take(delivery)
+            self._take(receiver, delivery)
 
     # -- from the core -------------------------------------------------------------------------------------------
 
@@ -145,14 +176,14 @@ class HttpConnectingService(ConnectingService):
         del self.sent[delivery]
         exchange.outcome(state)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _take(self, link: EndpointSenderLink, delivery: Delivery) -> None:
         """A request is here, or its beginning."""
         if delivery.chunks is None and len(delivery.payload) <= LARGEST_WHOLE:
             body = IncomingBody(None, False)
             body.take_whole(delivery.payload)
-            self._request(delivery, body)
+            self._request(link, delivery, body)
             return
-        stream = self.receiver.stream(delivery, self.session)
+        stream = link.stream(delivery, self.session)
         # Whoever sends it may go on as far as it is read, and knows now that this is said.
         stream.received(0)
         self._heads[stream] = IncomingBody(stream, False)
@@ -164,28 +195,28 @@ class HttpConnectingService(ConnectingService):
         if body is not None:
             if body.read_head():
                 del self._heads[stream]
-                self._request(stream.delivery, body)
+                self._request(stream.link, stream.delivery, body)
             return
         exchange = self._streams.get(stream)
         if exchange is not None:
             exchange.grown()
 
-    def _request(self, delivery: Delivery, body: IncomingBody) -> None:
+    def _request(self, link: EndpointSenderLink, delivery: Delivery, body: IncomingBody) -> None:
         """A request has come as far as its head."""
         if body.aborted:
             return
         if body.head is None:
-            self.settle(delivery, body, rejected(ErrorCondition.DECODE_ERROR, body.error))
+            self.settle(link, delivery, body, rejected(ErrorCondition.DECODE_ERROR, body.error))
             return
         try:
             request = decode_request(body.head)
         except DecodeError as error:
-            self.settle(delivery, body, rejected(ErrorCondition.DECODE_ERROR, error.description))
+            self.settle(link, delivery, body, rejected(ErrorCondition.DECODE_ERROR, error.description))
             return
-        if self.host:
-            request.authority = self.host.encode("latin-1", "replace")
+        if self.host_header:
+            request.authority = self.host_header.encode("latin-1", "replace")
         self.requests += 1
-        exchange = ServerExchange(self, delivery, request, body)
+        exchange = ServerExchange(self, link, delivery, request, body)
         self.exchanges[exchange] = None
         if body.stream is not None:
             self._streams[body.stream] = exchange
@@ -194,18 +225,20 @@ class HttpConnectingService(ConnectingService):
         else:
             self._arrived.append(exchange)
 
-    def settle(self, delivery: Delivery, body: IncomingBody, state: object) -> None:
+    def settle(self, link: EndpointSenderLink, delivery: Delivery, body: IncomingBody, state: object) -> None:
         """Settle a request with its outcome."""
         if body.stream is not None:
             body.stream.settle(state)
         else:
-            self.receiver.settle(delivery, state)
+            link.settle(delivery, state)
 
     def forget(self, exchange: ServerExchange, body: IncomingBody) -> None:
         """An exchange is over."""
         self.exchanges.pop(exchange, None)
         if body.stream is not None:
             self._streams.pop(body.stream, None)
+        if self._left or self.stopped:
+            self._detach()
 
 
 class ServerExchange(Exchange):
@@ -235,6 +268,7 @@ class ServerExchange(Exchange):
         "channel",
         "correlation_id",
         "delivery",
+        "link",
         "over",
         "reply_to",
         "request",
@@ -242,10 +276,16 @@ class ServerExchange(Exchange):
     )
 
     def __init__(
-        self, service: HttpConnectingService, delivery: Delivery, request: RequestHead, incoming: IncomingBody
+        self,
+        service: HttpConnectingService,
+        link: EndpointSenderLink,
+        delivery: Delivery,
+        request: RequestHead,
+        incoming: IncomingBody,
     ) -> None:
         super().__init__(nobody_listens)
         self.service = service
+        self.link = link
         self.delivery = delivery
         self.request = request
         self.channel: Channel | None = None
@@ -304,6 +344,16 @@ class ServerExchange(Exchange):
         elif incoming.aborted:
             self._broken_off()
         return pieces
+
+    def rewind(self) -> bool:
+        """Begin the request's body anew, where it is at hand; returns whether it is, and nothing was answered."""
+        incoming = self._incoming
+        if self._response is not None or self.cancelled or self.over:
+            return False
+        if incoming.stream is None:
+            incoming.rewind(self.delivery.payload)
+            return True
+        return incoming.window.passed_on == 0
 
     def answer(self, head: ResponseHead, more: bool = False) -> None:
         """Send the response. more: `body` and `end` follow, perhaps in the same batch."""
@@ -448,5 +498,5 @@ class ServerExchange(Exchange):
         if self.over:
             return
         self.over = True
-        self.service.settle(self.delivery, self._incoming, state)
+        self.service.settle(self.link, self.delivery, self._incoming, state)
         self.service.forget(self, self._incoming)

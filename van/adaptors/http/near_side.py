@@ -375,6 +375,11 @@ class ClientExchange(Exchange):
         incoming = self._incoming
         return incoming is not None and not self.ended and self.failure is None and incoming.waiting()
 
+    def size(self) -> int:
+        """How many octets of the response's body are still to be read when all of it is here, else -1."""
+        incoming = self._incoming
+        return incoming.size() if incoming is not None else -1
+
     def read(self, limit: int) -> list[Octets]:
         """The next octets of the response's body, about `limit` at most: no more than can be written now."""
         incoming = self._incoming
@@ -422,7 +427,10 @@ class ClientExchange(Exchange):
 
     def dispatch(self) -> None:
         """Send the request, or what there is of it; or wait for credit."""
-        self._queued = False
+        if self._queued:
+            # Whoever waits for `can_proceed`, or for room, looks again.
+            self._queued = False
+            self.notify()
         if self._is_over():
             return
         service = self.service

@@ -1,0 +1,153 @@
+"""What both sides of HTTP/1.1 (RFC 9112) have in common: its limits, and what h11 leaves to others."""
+
+from __future__ import annotations
+
+import re
+from math import inf
+from typing import TYPE_CHECKING, Final, cast
+
+import h11
+
+from van.adaptors.http.mapping import Fields
+
+if TYPE_CHECKING:
+    from van.adaptors.service import Service
+
+# The first line and the header of a message are at most so many octets, and so are trailers: 431 (RFC 6585) to a
+# client, 502 for a server. nginx takes 4 lines of 8 KiB, Apache 8 KiB a line, Node 16 KiB in all; cookies and tokens
+# grow.
+MAX_HEADER: Final = 65536
+# A client may send so much beyond the request that is answered (pipelining); then nothing is read of it for a while.
+MAX_AHEAD: Final = 65536
+# How long a client may take for the header of a request, in seconds: 408. As long as nginx allows.
+HEADER_TIMEOUT: Final = 60.0
+# How long a connection without a request stays open, in seconds: as long as nginx has it.
+KEEP_ALIVE_TIMEOUT: Final = 75.0
+# A connection that ends while its client may still write is read for so long, in seconds, and what comes is thrown
+# away: else the client would see a reset in place of the last response (RFC 9112, 9.6).
+LINGER: Final = 5.0
+# How much is put into one write of a body, in octets.
+PORTION: Final = 65536
+# One line of the log a second about connections that went wrong; it counts those that were left out.
+COMPLAINT_INTERVAL: Final = 1.0
+
+# RFC 9110, 15: the words that stand behind a status code.
+PHRASES: Final = {
+    100: b"Continue",
+    101: b"Switching Protocols",
+    200: b"OK",
+    201: b"Created",
+    202: b"Accepted",
+    204: b"No Content",
+    206: b"Partial Content",
+    301: b"Moved Permanently",
+    302: b"Found",
+    303: b"See Other",
+    304: b"Not Modified",
+    307: b"Temporary Redirect",
+    308: b"Permanent Redirect",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    406: b"Not Acceptable",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    410: b"Gone",
+    411: b"Length Required",
+    412: b"Precondition Failed",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    415: b"Unsupported Media Type",
+    416: b"Range Not Satisfiable",
+    417: b"Expectation Failed",
+    422: b"Unprocessable Content",
+    425: b"Too Early",
+    426: b"Upgrade Required",
+    428: b"Precondition Required",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+
+_AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """The authority of an absolute target (empty for another), and the target without it (RFC 9112, 3.2).
+
+    Raises ValueError for what is no target of a request to an origin server.
+    """
+    if target[:1] == b"/" or target == b"*":
+        return b"", target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise ValueError("the target of the request is neither a path nor a URL")
+    scheme, authority, rest = match.groups()
+    if scheme.lower() not in (b"http", b"https") or not authority:
+        raise ValueError("the target of the request is no URL of HTTP")
+    if rest[:1] != b"/":
+        rest = b"/" + rest
+    return authority, rest
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether it is a host with or without a port, and nothing else (RFC 9110, 7.2)."""
+    return _AUTHORITY.fullmatch(value) is not None
+
+
+def upgrade_of(fields: Fields) -> bytes:
+    """The protocol that a message asks for or agrees to (RFC 9110, 7.8); empty for none. names: in lower case."""
+    upgrade = b""
+    wanted = False
+    for name, value in fields:
+        if name == b"upgrade":
+            upgrade = value
+        elif name == b"connection":
+            wanted = wanted or b"upgrade" in value.lower()
+    # To HTTP/2 changes a connection, not what is in it: clients know it, or agree on it in TLS.
+    return upgrade if wanted and not upgrade.lower().startswith((b"h2", b"http/", b"tls/")) else b""
+
+
+def data_event(data: bytes | memoryview) -> h11.Data:
+    """A portion of a body, which h11 passes through as it is."""
+    return h11.Data(data=cast("bytes", data))
+
+
+def cycle_over(http: h11.Connection) -> bool:
+    """Whether request and response have ended, and another request may follow."""
+    return http.our_state is h11.DONE and http.their_state is h11.DONE
+
+
+class Complaints:
+    """Lines of the log about connections that went wrong: one a second, which counts those that were left out."""
+
+    __slots__ = ("_next", "_service", "_suppressed")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._suppressed = 0
+        self._next = -inf
+
+    def complain(self, event: str, reason: str, peer: tuple[str, int]) -> None:
+        """Say what went wrong with a connection. peer: its other end, an empty host for none."""
+        service = self._service
+        now = service.router.now
+        if now < self._next:
+            self._suppressed += 1
+            return
+        self._next = now + COMPLAINT_INTERVAL
+        fields: dict[str, object] = {"service": service.name, "address": service.address, "reason": reason}
+        if peer[0]:
+            fields["peer"] = f"{peer[0]}:{peer[1]}"
+        if self._suppressed:
+            fields["similar_before"] = self._suppressed
+            self._suppressed = 0
+        service.log("warning", event, **fields)
