@@ -94,6 +94,24 @@ def test_a_stream_by_way_of_a_broker() -> None:
     site.assert_quiet()
 
 
+@pytest.mark.parametrize(("at", "target"), list(itertools.product("EABF", "EABF")))
+def test_the_last_receiver_anywhere_leaves(at: str, target: str) -> None:
+    site = Site()
+    waypoints(list(site.nodes.values()), "orders")
+    broker = queue(site.nodes[at], "orders")
+    receiver = site.clients[target].receiver("orders", credit=10)
+    site.settle()
+    assert broker.given("orders").credit > 0
+    receiver.detach()
+    site.settle()
+    kept = broker.given("orders").send(message("x"))
+    site.network.run()
+    assert kept.delivery in broker.given("orders").undelivered
+    again = site.clients["F"].receiver("orders", credit=10)
+    site.settle()
+    assert (again.bodies, kept.state) == ([message("x")], ACCEPTED)
+
+
 def test_brokers_in_two_sites_share_an_address() -> None:
     site = Site()
     waypoints(list(site.nodes.values()), "orders")

@@ -126,12 +126,13 @@ def test_nobody_receives_any_more_and_the_broker_keeps_its_messages() -> None:
     client.cut()
     network.run()
     assert [one.state for one in sent] == [Modified(delivery_failed=True), RELEASED]
-    # One more message finds out that there is nobody; then the credit goes back.
+    assert queue.credit == 0
     late = queue.send(b"late")
     network.run()
-    assert late.state == RELEASED
-    assert queue.credit == 0
-    assert queue.link.drain
+    assert late.unsettled
+    assert late.delivery in queue.undelivered, "the broker has not even sent it"
+    receiver = network.client().receiver("orders", credit=10)
+    assert receiver.bodies == [b"late"]
 
 
 def test_another_name_at_the_broker() -> None:
@@ -229,11 +230,18 @@ def test_a_queue_that_is_deleted_and_made_again() -> None:
     network.run()
     assert sent[0].state == Modified(delivery_failed=True)
     assert (link.status, link.last_error) == ("failed", "amqp:resource-deleted: deleted")
-    network.advance(FIRST_PAUSE)
+    # The first time it is tried again at once, then as one that was refused.
+    network.advance(0.0)
     assert link.status == "active"
     sender.send(b"y")
     network.run()
     assert [got.body for got in broker.taken("orders").deliveries] == [b"y"]
+    broker.taken("orders").link.detach(AmqpLinkError(ErrorCondition.RESOURCE_DELETED, "deleted"))
+    network.run()
+    network.advance(0.9 * FIRST_PAUSE)
+    assert link.status == "failed"
+    network.advance(0.2 * FIRST_PAUSE)
+    assert link.status == "active"
 
 
 def test_a_broker_that_detaches_without_a_reason() -> None:

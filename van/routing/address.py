@@ -283,7 +283,7 @@ class Address:
         """A receiver is gone, here or elsewhere: senders of this process want to know if it was the last."""
         if not self.reachable():
             for incoming in self.incoming:
-                incoming.link.unreachable()
+                incoming.unreachable()
 
     def unused(self) -> bool:
         """Whether nobody is attached, so that it can be forgotten."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # What an auto-link that a broker does not take waits before it is tried again, in seconds: the first pause as the
 # deployed routers have it; each is twice the last one, up to the longest. A queue that is made a day later is found
 # within a minute, and a broker hears of a thousand that it does not have no more than seventeen times a second.
+# One that was active is tried again at once, where it has not failed for as long as the first pause.
 FIRST_PAUSE: Final = 2.0
 LONGEST_PAUSE: Final = 60.0
 # A description of a broker's is kept for management up to this length, in characters.
@@ -130,12 +131,15 @@ class AutoLinkEnd:
 
     def failed(self, error: str, now: float) -> None:
         """It was refused, or detached, or cannot be attached."""
+        if self.status == ACTIVE and now - self.failed_at >= FIRST_PAUSE:
+            self.retry_at = now
+        else:
+            self.retry_at = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self.status = FAILED
         self.link = None
         self.error = error[:MAX_ERROR]
         self.failed_at = now
-        self.retry_at = now + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
 class RouteContainer:

@@ -286,9 +286,14 @@ class IncomingLink(DeliverySink):
         """Somebody receives: the sender may begin."""
         if self.blocked and not self.router.ending:
             self.blocked = False
-            if self.owed:
+            if self.owed or self.link.drain:
+                # Who was asked for its credit, and has not given it back, may use it.
                 self.link.grant(self.owed)
                 self.owed = 0
+
+    def unreachable(self) -> None:
+        """The last receiver has gone."""
+        self.link.unreachable()
 
     def starve(self) -> None:
         """Nobody receives any more: ask for the credit that is out, and keep it until somebody does."""

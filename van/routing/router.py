@@ -261,12 +261,11 @@ class Router(LinkStateOwner):
             link.sink = incoming
             return incoming
         kind = IncomingLink
-        if RESEND_CAPABILITY in _target_capabilities(link):
-            kind = ResendingLink
-        elif not _takes_modified(link):
-            kind = ReleasingLink
         if broker:
+            kind = BrokerLink
             text = self.receiving(text)
+        elif RESEND_CAPABILITY in _target_capabilities(link):
+            kind = ResendingLink
         incoming = kind(self, link, self.usable(text), capacity, False)
         incoming.limit = max(capacity, limit)
         if broker:
@@ -803,13 +802,28 @@ class ResendingLink(IncomingLink):
             super().deliver(delivery)
 
 
-class ReleasingLink(IncomingLink):
-    """A link whose sender does not know the outcome modified, as its source says (3.5.3): it hears released."""
+class BrokerLink(IncomingLink):
+    """A link of a broker: what nobody receives is better kept there, and it may not know every outcome.
 
-    __slots__ = ()
+    Where its source says that it does not know modified (3.5.3), it hears released.
+    """
+
+    __slots__ = ("_modifies",)
+
+    def __init__(self, router: Router, link: ReceiverLink, address: Address, capacity: int, anonymous: bool) -> None:
+        super().__init__(router, link, address, capacity, anonymous)
+        source = link.remote.source if link.remote is not None else None
+        outcomes = source.outcomes if isinstance(source, Source) else None
+        self._modifies = not outcomes or Modified.NAME in outcomes
 
     def outcome(self, delivery: Delivery, state: object, settled: bool) -> None:
-        super().outcome(delivery, RELEASED if type(state) is Modified else state, settled)
+        if type(state) is Modified and not self._modifies:
+            state = RELEASED
+        super().outcome(delivery, state, settled)
+
+    def unreachable(self) -> None:
+        # Others learn it from the first delivery that finds nobody; a broker would count that, or give it to nobody.
+        self.starve()
 
 
 def _is_advertised(key: str) -> bool:
@@ -820,12 +834,6 @@ def _is_advertised(key: str) -> bool:
 def _target_capabilities(link: ReceiverLink) -> list[str]:
     target = link.remote.target if link.remote is not None else None
     return list(target.capabilities or ()) if isinstance(target, Target) else []
-
-
-def _takes_modified(link: ReceiverLink) -> bool:
-    source = link.remote.source if link.remote is not None else None
-    outcomes = source.outcomes if isinstance(source, Source) else None
-    return not outcomes or Modified.NAME in outcomes
 
 
 def take_all(unsettled: dict[int, Delivery]) -> list[Delivery]:
