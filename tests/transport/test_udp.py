@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import trio
 
-from van.adaptors.udp.connector import UdpConnector
-from van.adaptors.udp.listener import UdpListener
+from van.adaptors.udp.connecting import UdpConnectingService
+from van.adaptors.udp.listening import UdpListeningService
 from van.routing.router import Router
 from van.transport.errors import TransportError
-from van.transport.udp import UdpPort, UdpServer, bind_udp
+from van.transport.service_url import ServiceUrl
+from van.transport.udp import DatagramDialer, DatagramPort, bind_udp
 
 PATIENCE = 20.0
 
@@ -26,37 +29,36 @@ def nobody_logs(level: str, event: str, **fields: object) -> None:
 class Scene:
     """A router with a UDP service at both ends."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, *, guarded: bool = False) -> None:
         tokens = itertools.count(1)
         self.nursery = nursery
         self.router = Router("scene", tokens=lambda: f"{next(tokens):015d}", now=trio.current_time())
-        self.listener = UdpListener(self.router, "in", "svc", nobody_logs)
-        self.port = UdpPort(self.listener, "127.0.0.1", 0, self.router.wake_touched)
+        self.listener = UdpListeningService(self.router, "in", "svc", nobody_logs)
+        url = ServiceUrl("udp", "127.0.0.1", 0)
+        self.stream = io.StringIO()
+        self.logger = structlog.wrap_logger(structlog.PrintLogger(self.stream), wrapper_class=structlog.BoundLogger)
+        self.port = DatagramPort(self.listener, url, self.router.wake_touched, self.logger, guarded=guarded)
 
     async def start(self) -> None:
         await self.port.bind()
-        await self.nursery.start(self._listen)
+        self.nursery.start_soon(self.port.run)
+        await until(lambda: "service listening" in self.stream.getvalue())
 
-    async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self.port.serve(task_status=task_status)
-
-    async def server(self, port: int, host: str = "127.0.0.1") -> tuple[UdpConnector, UdpServer]:
+    async def server(self, port: int, host: str = "127.0.0.1") -> tuple[UdpConnectingService, DatagramDialer]:
         """A connector to a server."""
-        service = UdpConnector(self.router, "out", "svc", nobody_logs)
-        driver = UdpServer(service, host, port, self.router.wake_touched)
-
-        async def run(*, task_status: trio.TaskStatus[None]) -> None:
-            await driver.run(task_status=task_status)
-
-        await self.nursery.start(run)
-        return service, driver
+        service = UdpConnectingService(self.router, "out", "svc", nobody_logs)
+        url = ServiceUrl("udp", host, port)
+        dialer = DatagramDialer(service, url, self.router.wake_touched, self.logger, guarded=False)
+        self.nursery.start_soon(dialer.run)
+        await until(lambda: service.on_wake != service.work)
+        return service, dialer
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(*, guarded: bool = False) -> AsyncIterator[Scene]:
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            made = Scene(nursery)
+            made = Scene(nursery, guarded=guarded)
             await made.start()
             yield made
             nursery.cancel_scope.cancel()
@@ -178,7 +180,7 @@ async def test_a_name_that_does_not_exist_is_waited_for(monkeypatch: pytest.Monk
         with monkeypatch.context() as patched:
             patched.setattr(trio.socket, "getaddrinfo", nothing)
             connector, driver = await running.server(9, "nowhere.test")
-        assert "nowhere.test" in driver.reason
+        assert "nowhere.test" in driver.message
         with await open_socket() as client:
             await client.connect(("127.0.0.1", running.port.port))
             await client.send(b"hello")
@@ -195,7 +197,8 @@ async def test_the_port_is_free_when_the_service_has_stopped() -> None:
         port = running.port.port
         assert running.port.addresses == [f"127.0.0.1:{port}"]
         running.port.stop()
-        await until(lambda: running.listener.stopped)
+        await until(lambda: not running.port.addresses)
+        assert running.listener.stopped
         for sock in await bind_udp("127.0.0.1", port):
             sock.close()
 
@@ -209,6 +212,52 @@ async def test_a_fault_of_ours_ends_the_service_alone(monkeypatch: pytest.Monkey
                 running.listener.session.wake()
                 running.router.wake_touched()
                 await trio.sleep_forever()
+
+
+async def test_a_fault_of_ours_is_logged_and_the_service_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene(guarded=True) as running, server(running.nursery) as port:
+        await running.server(port)
+        with await open_socket() as client:
+            await client.connect(("127.0.0.1", running.port.port))
+            with monkeypatch.context() as patched:
+                patched.setattr(running.port, "_send", lambda: len(running.listener.datagrams_to_send()) // 0)
+                await client.send(b"lost")
+                await until(lambda: running.port.failed > 0)
+            assert "a fault of ours" in running.stream.getvalue()
+            await client.send(b"again")
+            while await client.recv(100) != b"again":
+                pass
+
+
+async def test_another_takes_the_port_over() -> None:
+    async with scene() as running, server(running.nursery) as port:
+        await running.server(port)
+        with await open_socket() as client:
+            await client.connect(("127.0.0.1", running.port.port))
+            await client.send(b"1")
+            assert await client.recv(100) == b"1"
+            old = running.port
+            running.listener = UdpListeningService(running.router, "heir", "svc", nobody_logs)
+            heir = DatagramPort(running.listener, old.url, running.router.wake_touched, running.logger, guarded=False)
+            heir.inherit(old)
+            assert (heir.port, heir.status, old.status) == (old.port, "up", "down")
+            running.nursery.start_soon(heir.run)
+            await until(lambda: not old.addresses)
+            await client.send(b"2")
+            assert await client.recv(100) == b"2"
+
+
+async def test_a_port_that_another_has_is_waited_for() -> None:
+    async with scene() as running:
+        with await open_socket() as taken:
+            url = ServiceUrl("udp", "127.0.0.1", taken.getsockname()[1])
+            service = UdpListeningService(running.router, "late", "svc", nobody_logs)
+            late = DatagramPort(service, url, running.router.wake_touched, running.logger, guarded=False)
+            running.nursery.start_soon(late.run)
+            await until(lambda: "already in use" in late.message)
+        await until(lambda: late.addresses != [])
+        assert not late.message
+        late.stop()
 
 
 async def test_a_flood_is_read_in_batches_and_loses_only_what_it_must() -> None:

@@ -112,7 +112,7 @@ class Services:
             raise ServiceError(f'service "{entry.name}": {error}') from error
         endpoint: ServiceEndpoint
         if not kind.streams:
-            from van.transport.service_datagrams import DatagramDialer, DatagramPort
+            from van.transport.udp import DatagramDialer, DatagramPort
 
             datagrams: Any = DatagramPort if listening else DatagramDialer
             endpoint = datagrams(service, entry.url, site.wake, logger)

@@ -7,6 +7,7 @@ and lost. Nothing waits for a socket: a datagram that it does not take is lost, 
 from __future__ import annotations
 
 import errno
+import random
 import socket
 import struct
 import sys
@@ -17,14 +18,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from van.transport.backoff import Backoff
 from van.transport.errors import TransportError, os_reason
+from van.transport.limits import Repeated
+from van.transport.listener import REPEAT_SECONDS
 from van.transport.poller import Reader, elsewhere, the_poller
+from van.transport.service_listener import ServiceEndpoint
+from van.transport.service_url import ServiceUrl
+from van.transport.tcp import address_text
 from van.transport.url import bracketed
 
 if TYPE_CHECKING:
-    from van.adaptors.udp.connector import UdpConnector
+    from structlog.typing import FilteringBoundLogger
+
+    from van.adaptors.udp.connecting import UdpConnectingService
     from van.adaptors.udp.flows import Flow
-    from van.adaptors.udp.listener import UdpListener
+    from van.adaptors.udp.listening import UdpListeningService
 
 # Datagrams that are read from one socket in one turn: some two milliseconds of work, as a batch of frames is.
 MAX_BATCH: Final = 64
@@ -205,41 +214,67 @@ def _datagram_socket(family: int) -> socket.socket:
     return sock
 
 
-class _ServiceDriver:
-    """What drives one service: `flush` when the core has something to say, and its deadlines."""
+class DatagramEndpoint(ServiceEndpoint):
+    """What drives one service: `_flush` when the core has something to say, and its deadlines.
 
-    def __init__(self, service: UdpListener | UdpConnector, wake_touched: Callable[[], None]) -> None:
-        self.service = service
-        self._wake_touched = wake_touched
+    There are no connections: flows end by themselves. A fault of ours costs the datagrams it was met with.
+    """
+
+    def __init__(
+        self,
+        service: UdpListeningService | UdpConnectingService,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        guarded: bool = True,
+    ) -> None:
+        super().__init__(service, url, wake_touched, logger, guarded=guarded)
         self._deadline = inf
         self._sooner = trio.Event()
         self._fault: Exception | None = None
+        self._faults = Repeated(REPEAT_SECONDS)
         self._nursery: trio.Nursery | None = None
-        self._over = trio.CancelScope()
+        self._driven = service
+
+    @property
+    def connections(self) -> int:
+        return self._driven.flows
+
+    @property
+    def status(self) -> str:
+        return "down" if self._stopping.is_set() else "up"
 
     def stop(self) -> None:
-        """End the service: its flows, its links, its port."""
-        self._over.cancel()
+        super().stop()
+        self._serving.cancel()
 
     def _flush(self) -> None:
         """Send what there is: the service's `on_wake`. Somebody else's batch may have led to it: nothing is raised."""
         try:
             self._send()
-        except Exception as fault:  # noqa: BLE001 - raised again by `_drive`, for the guard of this service
+        except Exception as fault:  # noqa: BLE001 - logged, or raised again by `_serve_until_stopped`
             self._failed(fault)
-        if self.service.next_deadline() < self._deadline:
+        if self._driven.next_deadline() < self._deadline:
             self._sooner.set()
 
     def _failed(self, fault: Exception) -> None:
-        self._fault = fault
-        self._sooner.set()
+        """A fault of ours: the service goes on."""
+        self.failed += 1
+        if not self._guarded:
+            self._fault = fault
+            self._sooner.set()
+            return
+        suppressed = self._faults.due(trio.current_time())
+        if suppressed is not None:
+            self._logger.error("datagrams failed, a fault of ours", exc_info=fault, suppressed=suppressed)
 
     def _send(self) -> None:
         raise NotImplementedError
 
-    async def _drive(self, nursery: trio.Nursery) -> None:
+    async def _serve_until_stopped(self, nursery: trio.Nursery) -> None:
         """Until `stop`: call the service when it wants to be."""
-        service = self.service
+        service = self._driven
         self._nursery = nursery
         service.on_wake = self._flush
         self._flush()
@@ -257,96 +292,140 @@ class _ServiceDriver:
                 self._wake_touched()
 
     def _end(self) -> None:
-        self.service.on_wake = _gone
-        self.service.stop()
+        self._nursery = None
+        self._driven.on_wake = _gone
+        self._driven.stop()
         self._wake_touched()
 
 
-class UdpPort(_ServiceDriver):
-    """The port of a listening service. `await bind()`, then `await serve()`.
+class DatagramPort(DatagramEndpoint):
+    """The port of a listening service, which is always open. `await bind()`, then `await run()`."""
 
-    After `bind`, `port` is the real one where 0 was asked for, and `addresses` are the bound `host:port`s.
-    """
-
-    service: UdpListener
-
-    def __init__(self, service: UdpListener, host: str, port: int, wake_touched: Callable[[], None]) -> None:
-        super().__init__(service, wake_touched)
-        self.host = host
-        self.port = port
-        self.addresses: list[str] = []
+    def __init__(
+        self,
+        service: UdpListeningService,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        guarded: bool = True,
+    ) -> None:
+        super().__init__(service, url, wake_touched, logger, guarded=guarded)
+        self._listening = service
+        self._port = url.port
         self._sockets: list[DatagramSocket] = []
+        self._reading = False
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address_text(each.sock.getsockname()) for each in self._sockets]
 
     async def bind(self) -> None:
-        """Take the port. Raises TransportError."""
-        sockets = await bind_udp(self.host, self.port)
-        self.port = sockets[0].getsockname()[1]
-        self.addresses = [f"{bracketed(sock.getsockname()[0])}:{self.port}" for sock in sockets]
-        # A client is known by its address and the socket that it came by: its answers go out there.
-        lost = self.service.losses.count
+        self._take(await bind_udp(self.url.host, self._port))
+
+    def inherit(self, other: ServiceEndpoint) -> None:
+        if isinstance(other, DatagramPort):
+            # Descriptors of its own: the other closes its sockets when it has heard that it stops.
+            self._take([each.sock.dup() for each in other._sockets])
+        super().inherit(other)
+
+    def _take(self, sockets: list[socket.socket]) -> None:
+        self._port = sockets[0].getsockname()[1] if sockets else self._port
+        lost = self._listening.losses.count
         for sock in sockets:
+            # A client is known by its address and the socket that it came by: its answers go out there.
             self._sockets.append(DatagramSocket(sock, self._take_by(sock), lost, self._wake_touched, self._failed))
 
     def _take_by(self, sock: socket.socket) -> Take:
-        receive = self.service.receive_datagram
+        receive = self._listening.receive_datagram
 
         def take(data: bytes, peer: Any, now: float) -> None:
             receive(data, (sock, peer), now)
 
         return take
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `stop`."""
-        if not self._sockets:
-            await self.bind()
+    def stop(self) -> None:
+        super().stop()
+        if not self._reading:
+            self._close()
+
+    def _close(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            each.close()
+
+    async def run(self) -> None:
         try:
-            with self._over:
+            with self._serving:
+                if not self._sockets:
+                    await self._bind_patiently()
+                self._reading = True
                 async with trio.open_nursery() as nursery:
-                    for sock in self._sockets:
-                        sock.begin(nursery)
-                    task_status.started()
-                    await self._drive(nursery)
+                    for each in self._sockets:
+                        each.begin(nursery)
+                    self._logger.info(
+                        "service listening", address=self._listening.address, listening=self.addresses
+                    )
+                    await self._serve_until_stopped(nursery)
         finally:
-            for sock in self._sockets:
-                sock.close()
-            self._sockets.clear()
-            self.addresses = []
+            self._close()
             self._end()
 
+    async def _bind_patiently(self) -> None:
+        """The port is somebody else's yet: it is tried again until it is ours."""
+        backoff = Backoff(random.random)
+        while True:
+            try:
+                await self.bind()
+            except TransportError as error:
+                if str(error) != self.message:
+                    self.message = str(error)
+                    self._logger.error("service cannot listen, trying again", reason=self.message)  # noqa: TRY400
+                await trio.sleep(backoff.next_delay())
+            else:
+                self.message = ""
+                return
+
     def _send(self) -> None:
-        for data, (sock, peer) in self.service.datagrams_to_send():
+        for data, (sock, peer) in self._listening.datagrams_to_send():
             try:
                 sock.sendto(data, peer)
             except OSError as error:
-                self.service.losses.count(_why_lost(error), trio.current_time())
+                self._listening.losses.count(_why_lost(error), trio.current_time())
 
 
-class UdpServer(_ServiceDriver):
+class DatagramDialer(DatagramEndpoint):
     """The sockets of a connecting service, one for each flow. `await run()`."""
 
-    service: UdpConnector
-
-    def __init__(self, service: UdpConnector, host: str, port: int, wake_touched: Callable[[], None]) -> None:
-        super().__init__(service, wake_touched)
-        self.host = host
-        self.port = port
-        self.reason = ""
+    def __init__(
+        self,
+        service: UdpConnectingService,
+        url: ServiceUrl,
+        wake_touched: Callable[[], None],
+        logger: FilteringBoundLogger,
+        *,
+        guarded: bool = True,
+    ) -> None:
+        super().__init__(service, url, wake_touched, logger, guarded=guarded)
+        self._connecting = service
         # Where the server may be; the first is tried.
         self._targets: list[tuple[int, Any]] = []
         self._sockets: dict[Flow, DatagramSocket] = {}
         self._resolve_again = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `stop`. Started when the server's name was asked for once, whatever came of it."""
+    async def run(self) -> None:
         try:
-            with self._over:
+            with self._serving:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._resolve)
-                    task_status.started()
-                    await self._drive(nursery)
+                    await self._serve_until_stopped(nursery)
         finally:
-            for sock in self._sockets.values():
-                sock.close()
+            for each in self._sockets.values():
+                each.close()
             self._sockets.clear()
             self._end()
 
@@ -356,19 +435,19 @@ class UdpServer(_ServiceDriver):
         while True:
             with elsewhere():
                 try:
-                    found = await resolve(self.host, self.port)
+                    found = await resolve(self.url.host, self.url.port)
                 except TransportError as error:
-                    if str(error) != self.reason:
-                        self.service.log("warning", "server not found", service=self.service.name, reason=str(error))
-                    self.reason = str(error)
+                    if str(error) != self.message:
+                        self.message = str(error)
+                        self._logger.warning("server not found, trying again", reason=self.message)
                 else:
-                    self.reason = ""
+                    self.message = ""
                     if set(found) != set(self._targets):
                         self._targets = found
             if not started:
                 started = True
                 task_status.started()
-            if self.reason:
+            if self.message:
                 await trio.sleep(RESOLVE_SECONDS)
                 continue
             await self._resolve_again.wait()
@@ -376,7 +455,7 @@ class UdpServer(_ServiceDriver):
             self._resolve_again = trio.Event()
 
     def _send(self) -> None:
-        service = self.service
+        service = self._connecting
         sockets = self._sockets
         for flow, data in service.datagrams_to_send():
             if flow.ended:
@@ -399,7 +478,7 @@ class UdpServer(_ServiceDriver):
 
     def _open(self, flow: Flow) -> DatagramSocket | None:
         """A socket for a flow that is new."""
-        service = self.service
+        service = self._connecting
         if not self._targets or self._nursery is None:
             service.failed(flow, trio.current_time())
             return None
@@ -434,7 +513,7 @@ class UdpServer(_ServiceDriver):
             # A name may have several addresses, and the server be at another of them.
             self._targets.append(self._targets.pop(0))
             self._resolve_again.set()
-        self.service.refused(flow, now)
+        self._connecting.refused(flow, now)
 
 
 def _why_lost(error: OSError) -> str:

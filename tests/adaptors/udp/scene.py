@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.adaptors.routers import RouterNode, Routers
-from van.adaptors.udp.connector import UdpConnector
+from van.adaptors.udp.connecting import UdpConnectingService
 from van.adaptors.udp.flows import Flow
-from van.adaptors.udp.listener import UdpListener
+from van.adaptors.udp.listening import UdpListeningService
 from van.routing.address import AddressConfig, Distribution
 
 
@@ -18,7 +18,7 @@ class ListeningEnd:
     def __init__(self, scene: Scene, node: RouterNode, address: str, options: dict[str, Any]) -> None:
         self.scene = scene
         self.received: list[tuple[str, bytes]] = []
-        self.service = UdpListener(node.router, "in", address, node.log, **options)
+        self.service = UdpListeningService(node.router, "in", address, node.log, **options)
         self.service.on_wake = self.wake
 
     def wake(self) -> None:
@@ -45,7 +45,7 @@ class ConnectingEnd:
         self.server: Callable[[bytes], list[bytes]] | None = lambda data: [data]
         self.received: dict[Flow, list[bytes]] = {}
         self.sockets: dict[Flow, None] = {}
-        self.service = UdpConnector(node.router, "out", address, node.log, **options)
+        self.service = UdpConnectingService(node.router, "out", address, node.log, **options)
         self.service.on_wake = self.wake
 
     def wake(self) -> None:

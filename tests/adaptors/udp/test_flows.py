@@ -95,7 +95,7 @@ def test_a_server_that_sends_much_after_one_question(scene: Scene) -> None:
 
 
 def test_an_idle_flow_ends_at_both_ends() -> None:
-    scene = Scene(2, flow_seconds=60.0)
+    scene = Scene(2, flow_timeout=60.0)
     scene.listener.send("anna", b"a")
     scene.advance(59)
     assert scene.listener.service.flows == scene.out.service.flows == len(scene.out.sockets) == 1

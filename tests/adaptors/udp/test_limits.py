@@ -10,7 +10,7 @@ from van.adaptors.udp.message import MAX_DATAGRAM, body, head
 
 
 def test_a_datagram_that_is_too_large_is_lost_either_way() -> None:
-    scene = Scene(2, max_datagram=100)
+    scene = Scene(2, max_datagram_size=100)
     scene.out.server = lambda data: [b"x" * 101, b"y" * 100]
     scene.listener.send("anna", b"x" * 101, b"z" * 100)
     scene.run()
@@ -22,7 +22,7 @@ def test_a_datagram_that_is_too_large_is_lost_either_way() -> None:
 
 def test_one_that_only_the_other_end_finds_too_large() -> None:
     scene = Scene(2)
-    small = scene.connector(1, max_datagram=10)
+    small = scene.connector(1, max_datagram_size=10)
     scene.out.service.stop()
     scene.ends.remove(scene.out)
     scene.settle()
@@ -30,7 +30,7 @@ def test_one_that_only_the_other_end_finds_too_large() -> None:
     scene.run()
     assert small.all() == [b"y"]
     assert small.losses() == {"too large": 1}
-    scene.listener.service.max_datagram = 3
+    scene.listener.service.max_datagram_size = 3
     small.server = lambda data: [b"four", b"two"]
     scene.listener.send("anna", b"z")
     scene.run()

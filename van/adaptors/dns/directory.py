@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
-from van.adaptors.udp.connector import may_be_answered
+from van.adaptors.udp.connecting import may_be_answered
 from van.adaptors.udp.gathering import Gathering
 from van.amqp.delivery_state import ACCEPTED
 from van.amqp.errors import DecodeError

@@ -25,7 +25,7 @@ from van.routing.router import Router
 
 # A flow in which nothing has come or gone for so long is over, in seconds. RFC 4787 asks two minutes of a NAT, which
 # does not know its protocols; who runs a service does, and can say more.
-FLOW_SECONDS: Final = 60.0
+FLOW_TIMEOUT: Final = 60.0
 # Flows of one listener: beyond that the one that was idle for longest is over. Each takes about a kilobyte.
 MAX_FLOWS: Final = 10_000
 # Answers that may wait here: what the routers let wait for any receiver.
@@ -34,15 +34,15 @@ INBOX_CAPACITY: Final = 250
 MAX_HEADS: Final = 4
 
 
-class UdpListener(ListeningService):
+class UdpListeningService(ListeningService):
     """A UDP port that leads to an address.
 
     Its driver hands it datagrams (`receive_datagram`), calls `Router.wake_touched` after each batch, and takes what is
     to be sent (`datagrams_to_send`) when `on_wake` is called, which it sets. What the socket does not take is told by
     `losses.count`.
 
-    flow_seconds: how long a flow may be idle. max_flows: how many there may be. max_datagram: in octets, larger ones
-    are dropped either way.
+    flow_timeout: how long a flow may be idle, in seconds. max_flows: how many there may be. max_datagram_size: in
+    octets, larger ones are dropped either way.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class UdpListener(ListeningService):
         address: str,
         log: Log,
         *,
-        flow_seconds: float = FLOW_SECONDS,
+        flow_timeout: float = FLOW_TIMEOUT,
         max_flows: int = MAX_FLOWS,
-        max_datagram: int = MAX_DATAGRAM,
+        max_datagram_size: int = MAX_DATAGRAM,
     ) -> None:
         super().__init__(router, name, address, log)
-        self.flow_seconds = flow_seconds
+        self.flow_timeout = flow_timeout
         self.max_flows = max_flows
-        self.max_datagram = max_datagram
+        self.max_datagram_size = max_datagram_size
         self.losses = Losses(name, log)
         self.datagrams_in = 0
         self.datagrams_out = 0
@@ -68,7 +68,7 @@ class UdpListener(ListeningService):
         self._by_head: dict[bytes, Flow] = {}
         self._numbers = 0
         self._inbox = self.session.attach_outgoing("", INBOX_CAPACITY)
-        self._gathering = Gathering(self.session, max_datagram)
+        self._gathering = Gathering(self.session, max_datagram_size)
         self._sender = FlowSender(self.session, self.losses, self._unbind)
         self._service = self._sender.service(address)
 
@@ -94,7 +94,7 @@ class UdpListener(ListeningService):
         self.router.now = now
         self.datagrams_in += 1
         self.octets_in += len(data)
-        if len(data) > self.max_datagram:
+        if len(data) > self.max_datagram_size:
             self.losses.count("too large", now)
             return
         flow = self._flows.get(peer)
@@ -210,7 +210,7 @@ class UdpListener(ListeningService):
                 self._by_head[parts[0]] = flow
         if datagram is None:
             self.losses.count("not a datagram", now)
-        elif len(datagram) > self.max_datagram:
+        elif len(datagram) > self.max_datagram_size:
             self.losses.count("too large", now)
         else:
             self._flows.move_to_end(flow.peer)
@@ -236,7 +236,7 @@ class UdpListener(ListeningService):
         """When the flow that is idle for longest is over, or an outcome is not waited for any more."""
         deadline = self._sender.next_deadline()
         for flow in self._flows.values():
-            return min(deadline, flow.last + self.flow_seconds)
+            return min(deadline, flow.last + self.flow_timeout)
         return deadline
 
     def handle_deadline(self, now: float) -> None:
@@ -246,7 +246,7 @@ class UdpListener(ListeningService):
         flows = self._flows
         while flows:
             flow = next(iter(flows.values()))
-            if now < flow.last + self.flow_seconds:
+            if now < flow.last + self.flow_timeout:
                 break
             self._end(flow, now)
         self.session.wake()

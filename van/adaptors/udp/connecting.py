@@ -16,7 +16,7 @@ from van.adaptors.amqp import Log
 from van.adaptors.service import ConnectingService
 from van.adaptors.udp.flows import SETTLED, Flow, FlowSender, Losses
 from van.adaptors.udp.gathering import Gathering
-from van.adaptors.udp.listener import FLOW_SECONDS, MAX_HEADS
+from van.adaptors.udp.listening import FLOW_TIMEOUT, MAX_HEADS
 from van.adaptors.udp.message import LOST, MAX_DATAGRAM, TAKEN, Envelope, head, notice, read, split
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
 from van.amqp.errors import DecodeError
@@ -38,15 +38,15 @@ HOLD_OFF_SECONDS: Final = 1.0
 MAX_HOLD_OFF_SECONDS: Final = 8.0
 
 
-class UdpConnector(ConnectingService):
+class UdpConnectingService(ConnectingService):
     """A UDP server behind an address.
 
     Its driver takes what is for the server (`datagrams_to_send`) when `on_wake` is called, which it sets, and sends
     each by the socket of its flow, made when it is first seen; it hands over what comes there (`receive_datagram`),
     says when the server refuses (`refused`), and closes the sockets of the flows in `ended`, which it clears.
 
-    flow_seconds: how long a flow may be idle. max_flows: how many there may be. max_datagram: in octets, larger ones
-    are dropped either way.
+    flow_timeout: how long a flow may be idle, in seconds. max_flows: how many there may be. max_datagram_size: in
+    octets, larger ones are dropped either way.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class UdpConnector(ConnectingService):
         address: str,
         log: Log,
         *,
-        flow_seconds: float = FLOW_SECONDS,
+        flow_timeout: float = FLOW_TIMEOUT,
         max_flows: int = MAX_FLOWS,
-        max_datagram: int = MAX_DATAGRAM,
+        max_datagram_size: int = MAX_DATAGRAM,
     ) -> None:
         super().__init__(router, name, address, log)
-        self.flow_seconds = flow_seconds
+        self.flow_timeout = flow_timeout
         self.max_flows = max_flows
-        self.max_datagram = max_datagram
+        self.max_datagram_size = max_datagram_size
         self.losses = Losses(name, log)
         self.datagrams_in = 0
         self.datagrams_out = 0
@@ -72,7 +72,7 @@ class UdpConnector(ConnectingService):
         self._by_head: dict[bytes, Flow] = {}
         self._said: dict[Flow, float] = {}
         self._inbox = self.session.attach_outgoing("", CAPACITY)
-        self._gathering = Gathering(self.session, max_datagram)
+        self._gathering = Gathering(self.session, max_datagram_size)
         self._sender = FlowSender(self.session, self.losses, self._lost)
         self._receiver: EndpointSenderLink | None = self.session.attach_outgoing(address, CAPACITY)
         self._hold_off = HOLD_OFF_SECONDS
@@ -147,7 +147,7 @@ class UdpConnector(ConnectingService):
             if parts is not None and len(flow.seen) < MAX_HEADS:
                 flow.seen.append(parts[0])
                 self._by_head[parts[0]] = flow
-        if len(datagram) > self.max_datagram:
+        if len(datagram) > self.max_datagram_size:
             self.losses.count("too large", now)
             return Rejected()
         self._flows.move_to_end((flow.reply_to, flow.flow_id))
@@ -228,7 +228,7 @@ class UdpConnector(ConnectingService):
         self._hold_off = HOLD_OFF_SECONDS
         self._flows.move_to_end((flow.reply_to, flow.flow_id))
         flow.last = now
-        if len(data) > self.max_datagram:
+        if len(data) > self.max_datagram_size:
             self.losses.count("too large", now)
         elif not flow.head:
             self.losses.count("no address for answers", now)
@@ -263,7 +263,7 @@ class UdpConnector(ConnectingService):
         """When the flow that is idle for longest is over, or the server has another chance."""
         deadline = min(self._sender.next_deadline(), self._resumes_at)
         for flow in self._flows.values():
-            return min(deadline, flow.last + self.flow_seconds)
+            return min(deadline, flow.last + self.flow_timeout)
         return deadline
 
     def handle_deadline(self, now: float) -> None:
@@ -273,7 +273,7 @@ class UdpConnector(ConnectingService):
         flows = self._flows
         while flows:
             flow = next(iter(flows.values()))
-            if now < flow.last + self.flow_seconds:
+            if now < flow.last + self.flow_timeout:
                 break
             self._end(flow, now)
         if now >= self._resumes_at and not self.stopped:
