@@ -70,6 +70,22 @@ ssl_profile = "network"
 proxy = "http://site:sesame@{PROXY}:3128"
 """
 
+# Each site's web server has the same private address as the other's; by the names of their addresses everybody has both.
+SERVED = """
+[[service]]
+connect = "tcp://10.0.0.2:8000"
+address = "{name}-web"
+"""
+
+USED = """
+[[service]]
+listen = "tcp://127.0.0.1:8001"
+address = "east-web"
+[[service]]
+listen = "tcp://127.0.0.1:8002"
+address = "west-web"
+"""
+
 # The only way out of a site is to the proxy; it comes from the NAT's own address.
 NAT_RULES = f"""
 table ip nat {{
@@ -185,11 +201,19 @@ class Network:
         return self.folder / f"{name}.log"
 
     def router(self, site: str) -> None:
-        text = INTERIOR.format(name=site) + (LISTENS if site == "hub" else CONNECTS)
+        text = INTERIOR.format(name=site) + USED + (LISTENS if site == "hub" else CONNECTS + SERVED.format(name=site))
         path = self.folder / f"{site}.toml"
         path.write_text(text)
         self.start(site, site, sys.executable, "-m", "van.router", str(path))
         self.wait_for_line(site, '"event": "ready"')
+
+    def web_server(self, site: str) -> None:
+        """Something to be reached at the site's private address: it says in which site it is."""
+        pages = self.folder / f"{site}-pages"
+        pages.mkdir()
+        (pages / "where").write_text(site)
+        options = ("--bind", "10.0.0.2", "--directory", str(pages), "8000")
+        self.start(f"{site}-web", site, sys.executable, "-m", "http.server", *options)
 
     def proxy(self) -> None:
         path = self.folder / "tinyproxy.conf"
@@ -255,6 +279,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         # East and west first: they find the hub when it comes.
         for site in SITES:
             network.router(site)
+        for site in ("east", "west"):
+            network.web_server(site)
         yield network
     finally:
         network.tear_down()
@@ -296,6 +322,24 @@ def check_that_all_reached_all(seen: dict[str, dict[str, object]]) -> None:
 
 def test_everybody_reaches_everybody(network: Network) -> None:
     check_that_all_reached_all(network.exchange())
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_two_sites_with_the_same_private_addresses_are_reached_by_name(network: Network, site: str) -> None:
+    script = (
+        "import sys, time, urllib.request\n"
+        f"end = time.monotonic() + {PATIENCE}\n"
+        "for port in (8001, 8002):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            answer = urllib.request.urlopen(f'http://127.0.0.1:{port}/where', timeout=5).read().decode()\n"
+        "            break\n"
+        "        except OSError:\n"
+        "            assert time.monotonic() < end\n"
+        "            time.sleep(0.1)\n"
+        "    print(answer)\n"
+    )
+    assert run(*network.inside(site, sys.executable, "-c", script)).split() == ["east", "west"]
 
 
 def test_also_after_the_proxy_was_gone_for_a_while(network: Network) -> None:

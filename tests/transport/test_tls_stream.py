@@ -74,8 +74,10 @@ async def test_it_is_a_stream_as_trio_demands(authority: Authority, version: str
             nursery.start_soon(serve)
             client = await connect_tls(right, client_context, "localhost")
             # A server's tickets are in its way until somebody reads.
-            with trio.move_on_after(0.01):
-                await client.receive_some(1)
+            async with trio.open_nursery() as reading:
+                reading.start_soon(client.receive_some, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                reading.cancel_scope.cancel()
         return pair[0], client
 
     await trio.testing.check_two_way_stream(make, make_clogged)

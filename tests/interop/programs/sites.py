@@ -1,0 +1,84 @@
+"""Three sites in a row, as processes: services are used in the west, and their servers are in the east."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.interop.harness import Router, free_port
+
+SITE = """
+[router]
+id = "{name}"
+mode = "interior"
+[log]
+format = "json"
+[[listener]]
+name = "open"
+url = "amqp://127.0.0.1:0"
+"""
+JOINS = """
+[[connector]]
+url = "amqp://127.0.0.1:{port}"
+role = "inter-router"
+"""
+# What may be at an end of the row: for real networks 30 s and more, which scenes need not wait for.
+HUB = """
+[[listener]]
+name = "routers"
+url = "amqp://127.0.0.1:0"
+role = "inter-router"
+sasl_mechanisms = ["ANONYMOUS"]
+"""
+
+
+class Sites:
+    """West, hub and east. `ports` are where services are in the west, by address."""
+
+    def __init__(self, west: Router, hub: Router, east: Router) -> None:
+        self.west = west
+        self.hub = hub
+        self.east = east
+        self.ports: dict[str, int] = {}
+
+    def check_alive(self) -> None:
+        for router in (self.west, self.hub, self.east):
+            router.check_alive()
+
+
+def service(direction: str, url: str, address: str, **keys: object) -> str:
+    """A `[[service]]` of a site file."""
+    lines = "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+    return f'[[service]]\n{direction} = "{url}"\naddress = "{address}"\n{lines}'
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool | int | float) else f'"{value}"'
+
+
+@contextlib.contextmanager
+def three_sites(folder: Path, west: str, east: str, hub: str = "") -> Iterator[Sites]:
+    """Run the three with these parts of their site files beside what joins them."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, text: str) -> Router:
+            path = folder / f"{name}.toml"
+            path.write_text(SITE.format(name=name) + text)
+            router = Router(path)
+            stack.callback(router.kill)
+            return router
+
+        middle = start("hub", HUB + hub)
+        joins = JOINS.format(port=middle.port("routers"))
+        sites = Sites(start("west", joins + west), middle, start("east", joins + east))
+        yield sites
+        sites.check_alive()
+        for router in (sites.west, sites.east, sites.hub):
+            router.end(signal.SIGTERM)
+
+
+def ports(*addresses: str) -> dict[str, int]:
+    """A port for each service."""
+    return {address: free_port() for address in addresses}
