@@ -7,6 +7,8 @@ They read the forms that peers send all the time and hand everything else back t
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from types import FunctionType
 from typing import Final
 
 # Bits of the flags that `decode_transfer` returns.
@@ -20,6 +22,9 @@ RESUMED: Final = 16
 _UINT: Final = struct.Struct(">I")
 _unpack_uint: Final = _UINT.unpack_from
 pack_uint: Final = _UINT.pack
+
+# The octets in front of a performative's list: 00 53 and the code.
+DESCRIPTOR_SIZE: Final = 3
 
 _RARE_TRANSFER: Final[tuple[int, int, bytes | None, int, int, int]] = (0, -1, None, -1, RARE, 0)
 
@@ -142,6 +147,46 @@ def decode_transfer(buf: bytes, pos: int, end: int) -> tuple[int, int, bytes | N
         return handle, delivery_id, tag, message_format, flags, p
     except (IndexError, struct.error):
         return _RARE_TRANSFER
+
+
+# Interpreted, a Transfer of a known layout costs 0.2 us and any other 0.6. Compiled, `decode_transfer` takes less than
+# a call of `struct`.
+LEARNS_LAYOUTS: Final = isinstance(decode_transfer, FunctionType)
+
+
+class TransferLayout:
+    """How a sender writes its Transfers: octets that are the same in all, around delivery-id and tag.
+
+    A Transfer that has them says the same as the one that the layout was taken from, but for these two; it is taken
+    apart by one call: `unpack(buf, pos)` returns `before`, delivery-id, `between`, tag and `behind`. `size` is that of
+    the performative, with its descriptor.
+    """
+
+    __slots__ = ("before", "behind", "between", "flags", "handle", "message_format", "size", "unpack")
+
+    def __init__(self, head: bytes, start: int, tag: bytes, handle: int, message_format: int, flags: int) -> None:
+        self.size = DESCRIPTOR_SIZE + len(head)
+        self.handle = handle
+        self.message_format = message_format
+        self.flags = flags
+        rest = len(head) - start - 6 - len(tag)
+        self.unpack: Callable[[bytes, int], tuple[bytes, int, bytes, bytes, bytes]] = struct.Struct(
+            f">{start}sI2s{len(tag)}s{rest}s"
+        ).unpack_from
+        self.before, _, self.between, _, self.behind = self.unpack(head, 0)
+
+
+def layout_of(head: bytes, handle: int, tag: bytes | None, message_format: int, flags: int) -> TransferLayout | None:
+    """The layout of a Transfer as `decode_transfer` has read it; None where delivery-ids may be written otherwise.
+
+    head: the octets of the list.
+    """
+    if tag is None or flags & RARE:
+        return None
+    start = 3 if head[0] == 0xC0 else 9
+    start += {0x43: 1, 0x52: 2, 0x70: 5}[head[start]]
+    # Ids below 256 are shorter, and soon over.
+    return TransferLayout(head, start + 1, tag, handle, message_format, flags) if head[start] == 0x70 else None
 
 
 def decode_disposition(buf: bytes, pos: int, end: int) -> tuple[bool, int, int, bool, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliverySink
 from van.amqp.errors import AmqpLinkError, ErrorCondition
-from van.amqp.hot import ABORTED, MORE, SETTLED
+from van.amqp.hot import ABORTED, MORE, SETTLED, TransferLayout
 from van.amqp.link import Link
 from van.amqp.performatives import ROLE_RECEIVER, Attach
 from van.amqp.serial import serial_distance
@@ -31,7 +31,7 @@ class ReceiverLink(Link):
     `current` is a delivery whose end has not arrived. `available` is what the sender last said it has waiting.
     """
 
-    __slots__ = ("available", "current", "current_size", "sink")
+    __slots__ = ("available", "current", "current_size", "layout", "sink")
 
     role = ROLE_RECEIVER
 
@@ -41,6 +41,8 @@ class ReceiverLink(Link):
         self.current: Delivery | None = None
         self.current_size = 0
         self.available = 0
+        # How the peer writes its Transfers, as far as the session has seen.
+        self.layout: TransferLayout | None = None
 
     def let_go(self) -> None:
         self.sink = _NO_SINK
