@@ -460,6 +460,9 @@ class ServerExchange(Exchange):
             outgoing = self._outgoing = OutgoingBody(channel, link, head, self, self.request.acknowledges)
             for piece in pieces:
                 outgoing.append(piece)
+            if self._size >= SMALL_BODY:
+                # There was no room, and there is.
+                self.notify()
         self._pieces = []
 
     def _wait(self) -> None:

@@ -62,6 +62,7 @@ from van.adaptors.http.http2_limits import (
     MAX_PENDING,
     MAX_SETTINGS,
     MAX_STREAMS,
+    OPEN_TIMEOUT,
     PING_TIMEOUT,
     PINGS,
     RESETS,
@@ -215,10 +216,15 @@ class Http2Stream:
     # These are called in the course of `produce`; nothing happens when the stream is closed meanwhile.
 
     def send_head(self, fields: Fields, ended: bool) -> None:
-        """Send the head of a request or an answer, or an answer of 1xx."""
+        """Send the head of a request or an answer."""
         if self.sendable():
             self.connection.send_fields(self, fields, ended)
             self.head_sent = True
+
+    def send_informational(self, fields: Fields) -> None:
+        """Send an answer of 1xx, which another one follows."""
+        if self.sendable() and not self.head_sent:
+            self.connection.send_fields(self, fields, False)
 
     def send_data(self, data: bytes | memoryview, ended: bool) -> None:
         """Send some of the body; no more than there is room."""
@@ -276,6 +282,7 @@ class Http2Connection:
         self.streams: dict[int, Http2Stream] = {}
         self.wanting: deque[Http2Stream] = deque()
         self.heard = now
+        self._began = now
         self.idle_since = now
         self._pinged = inf
         self._drain_by = inf
@@ -331,6 +338,9 @@ class Http2Connection:
             self._buffer += data
             work = self._buffer
         offset = 0
+        if self.client and not self.opened and work[:5] == b"HTTP/":
+            self.fail(PROTOCOL_ERROR, "the server does not speak HTTP/2")
+            return
         if self._preface_due:
             begun = bytes(work[: len(PREFACE)])
             if not PREFACE.startswith(begun):
@@ -562,9 +572,9 @@ class Http2Connection:
 
     def _received_all(self, stream: Http2Stream, trailers: Fields) -> None:
         stream.received_all = True
-        stream.sink.on_end(trailers)
         if stream.sent_all:
-            self._drop(stream)
+            self._close(stream)
+        stream.sink.on_end(trailers)
 
     def _goaway(self, frame: bytes) -> None:
         """The peer takes no streams beyond one that it names; those up to it go on (6.8)."""
@@ -587,7 +597,6 @@ class Http2Connection:
         """Octets to be written, about `limit` at most; fewer are all there is."""
         self._collect()
         wanting = self.wanting
-        codec = self._codec
         self._sending = True
         size = self._pending
         while wanting and size < limit and not self.failed:
@@ -595,14 +604,12 @@ class Http2Connection:
             stream.wanting = False
             if not stream.sendable():
                 continue
-            window = codec.local_flow_control_window(stream.number)
-            # A change of settings may have made it negative (6.9.2).
-            room = max(0, min(window, codec.max_outbound_frame_size, SEND_FRAME_SIZE))
+            room = self.window(stream)
             more = stream.sink.produce(room)
             written = self._collect()
             size += written
             if more and stream.sendable() and not stream.wanting:
-                if room == 0 or codec.local_flow_control_window(stream.number) <= 0:
+                if self.window(stream) == 0:
                     self._blocked.append(stream)
                 elif written:
                     stream.wanting = True
@@ -612,6 +619,13 @@ class Http2Connection:
         self._out = []
         self._pending = 0
         return out
+
+    def window(self, stream: Http2Stream) -> int:
+        """How many octets of data may be sent on a stream now, in one frame."""
+        codec = self._codec
+        window = codec.local_flow_control_window(stream.number)
+        # A change of settings may have made it negative (6.9.2).
+        return max(0, min(window, codec.max_outbound_frame_size, SEND_FRAME_SIZE))
 
     def _collect(self) -> int:
         data = self._codec.data_to_send()
@@ -646,7 +660,7 @@ class Http2Connection:
     def _sent_all(self, stream: Http2Stream) -> None:
         stream.sent_all = True
         if stream.received_all:
-            self._drop(stream)
+            self._close(stream)
 
     def reset(self, stream: Http2Stream, code: int) -> None:
         """See `Http2Stream.reset`."""
@@ -661,9 +675,13 @@ class Http2Connection:
             self._codec.reset_stream(number, code)
 
     def _drop(self, stream: Http2Stream) -> None:
-        """A stream is over."""
-        stream.closed = True
+        """A stream is over before its time: what it had sent is not wanted any more."""
+        self._close(stream)
         stream.passed(stream.held)
+
+    def _close(self, stream: Http2Stream) -> None:
+        """A stream is over; what it had sent may not have been passed on yet."""
+        stream.closed = True
         if self.streams.pop(stream.number, None) is not None:
             if not self.streams:
                 self.idle_since = self.now
@@ -714,7 +732,9 @@ class Http2Connection:
         """When `handle_deadline` wants to be called."""
         if self.failed:
             return inf
-        if not self.streams:
+        if not self.opened:
+            alive = self._began + OPEN_TIMEOUT
+        elif not self.streams:
             alive = self.idle_since + self.idle_timeout
         elif self._pinged < inf:
             alive = self._pinged + PING_TIMEOUT
@@ -729,7 +749,10 @@ class Http2Connection:
             return
         if now >= self._drain_by:
             self._drained()
-        if not self.streams:
+        if not self.opened:
+            if now >= self._began + OPEN_TIMEOUT:
+                self.fail(PROTOCOL_ERROR, "the peer has not begun to speak HTTP/2")
+        elif not self.streams:
             if now >= self.idle_since + self.idle_timeout:
                 self.drain(now)
         elif self._pinged < inf:

@@ -49,6 +49,8 @@ IDLE_FRAMES: Final = (4000, 1000.0)
 # ...which is so many for a frame of data: a peer may open two windows, by several steps.
 UPDATES_PER_DATA: Final = 8.0
 
+# A peer that has not said its settings for so long is no peer, in seconds: a port scan, or another protocol.
+OPEN_TIMEOUT: Final = 30.0
 # Without a sign of life for so long while requests are under way the peer is asked for one, in seconds...
 KEEPALIVE: Final = 60.0
 # ...and given up when it says nothing for so long.

@@ -469,6 +469,9 @@ class ClientExchange(Exchange):
         outgoing = self._outgoing = OutgoingBody(self.channel, link, head, self, True)
         for piece in pieces:
             outgoing.append(piece)
+        if self._size >= SMALL_BODY:
+            # There was no room, and there is.
+            self.notify()
         if self._size > RETRY_BUFFER:
             self._pieces = None
 
