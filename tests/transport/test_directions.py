@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -222,3 +223,29 @@ async def test_a_fault_while_it_looks_ends_this_connection() -> None:
             adaptor.on_wake()
             await until(lambda: adaptor.lost)
             await trio.sleep_forever()
+
+
+async def test_who_is_paused_by_another_in_the_turn_in_which_both_could_be_read_is_not_broken() -> None:
+    class Pauses(Plain):
+        other: Pauses
+
+        def receive_data(self, data: bytes, now: float) -> None:
+            super().receive_data(data, now)
+            if not self.other.got:
+                self.other.reading = False
+                self.other.on_wake()
+
+    one, two = Pauses(), Pauses()
+    one.other, two.other = two, one
+    async with over_socket(one) as peer, over_socket(two) as other:
+        for stream in (peer, other):
+            # Without a turn of the loop between.
+            os.write(stream.socket.fileno(), b"hello")
+        await until(lambda: bool(one.got or two.got))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        paused = two if one.got else one
+        assert not paused.got
+        assert not paused.lost
+        paused.reading = True
+        paused.on_wake()
+        await until(lambda: paused.got == b"hello")

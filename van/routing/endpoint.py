@@ -375,6 +375,16 @@ class EndpointSenderLink(SenderLink):
 
     # -- for the adaptor -----------------------------------------------------------------------------------------
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else in the network is known to receive what is sent to the address."""
+        source = self.source
+        if not isinstance(source, OutgoingLink):
+            return True
+        address = source.address
+        remote = address.remote
+        return len(address.outgoing) <= 1 and (remote is None or not remote.routers)
+
     def take(self) -> Delivery | None:
         """The next delivery that waits; None when none does, and then the link is announced as `ready` again.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import sys
@@ -164,6 +165,11 @@ class _Driver(Reader):
     def _ended_unread(self) -> None:
         """The stream is broken, or has ended both ways, and there may be octets that nobody wants to read yet."""
         assert isinstance(self.stream, trio.SocketStream)
+        state = select.poll()
+        state.register(self.descriptor, 0)
+        if not state.poll(0):
+            # It could be read when the poller asked, and was paused by a connection that had its turn before.
+            return
         if self.shut and not self.stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.unread = True
             self.watching = False

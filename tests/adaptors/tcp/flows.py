@@ -12,6 +12,8 @@ A `Socket` stands for the driver and the socket that it has, seen from the progr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.adaptors.routers import RouterNode, Routers
 from van.adaptors.service import DialFailed, MakeAdaptor, PeerInfo
 from van.adaptors.tcp.connecting import ConnectingFlow, TcpConnectingService
@@ -128,14 +130,22 @@ class Server:
         self.sockets: list[Socket] = []
         self.offers: list[tuple[str, ...]] = []
         self.waiting: list[tuple[MakeAdaptor, DialFailed]] = []
+        self.planned: list[tuple[float, Callable[[], None]]] = []
         service.dial = self._dial
+        service.later = self._later
 
     def _dial(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...] = ()) -> None:
         self.offers.append(alpn)
         self.waiting.append((connected, failed))
 
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        self.planned.append((self.node.now + seconds, function))
+
     def step(self) -> bool:
         """Answer those who dial."""
+        for each in [each for each in self.planned if each[0] <= self.node.now]:
+            self.planned.remove(each)
+            each[1]()
         waiting = self.waiting
         if self.slow or not waiting:
             return False
@@ -145,10 +155,10 @@ class Server:
                 failed("connection refused")
             else:
                 adaptor = connected(PeerInfo())
-                assert isinstance(adaptor, ConnectingFlow)
                 socket = Socket(self.scene, self.node, adaptor)
-                self.sockets.append(socket)
                 socket.flush()
+                if isinstance(adaptor, ConnectingFlow):
+                    self.sockets.append(socket)
             self.node.router.wake_touched()
         return True
 

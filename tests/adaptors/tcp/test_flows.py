@@ -121,7 +121,7 @@ def test_a_server_that_refuses_is_a_reset_for_the_client(scene: Flows) -> None:
     client = scene.client()
     assert client.lost
     assert client.reset
-    (line,) = scene.lines_of("no connection to the server")
+    line = scene.lines_of("no connection to the server")[0]
     assert line["reason"] == "connection refused"
     (line,) = scene.lines_of("connection came to nothing")
     assert line["reason"] == "no connection to a server: failed"
@@ -247,7 +247,7 @@ def test_what_a_client_has_agreed_upon_by_tls_is_offered_to_the_server() -> None
 def test_the_client_is_named_by_the_proxy_protocol_at_both_ends(accepted: int, passed_on: int, pieces: int) -> None:
     from van.adaptors.tcp.proxy_protocol import proxy_header
 
-    scene = Flows(2, listen={"proxy_protocol": True}, connect={"proxy_protocol": passed_on})
+    scene = Flows(2, listen={"proxy_protocol": "v1"}, connect={"proxy_protocol": f"v{passed_on}"})
     client = scene.client()
     places = ("198.51.100.7", 1234), ("203.0.113.9", 443)
     octets = proxy_header(accepted, *places) + b"hello"
@@ -265,7 +265,7 @@ def test_the_client_is_named_by_the_proxy_protocol_at_both_ends(accepted: int, p
 
 
 def test_a_header_that_is_expected_and_does_not_come() -> None:
-    scene = Flows(2, listen={"proxy_protocol": True})
+    scene = Flows(2, listen={"proxy_protocol": "v2"})
     client = scene.client()
     client.send(b"GET / HTTP/1.1\r\n")
     assert client.lost
@@ -288,4 +288,33 @@ def test_a_port_scan_is_one_line_of_the_log_a_second() -> None:
     scene.advance(2)
     scene.client()
     assert scene.lines_of("connection came to nothing")[-1]["similar_before"] == 4
+    scene.close()
+
+
+@pytest.mark.parametrize("where", [(1, 1), (0, 1), (1, 2), (0, 2)])
+def test_a_server_that_has_died_is_passed_over_until_it_is_back(where: tuple[int, int]) -> None:
+    scene = Flows(3)
+    for server in scene.servers:
+        server.service.stop()
+    dead, alive = scene.server(scene.nodes[where[0]]), scene.server(scene.nodes[where[1]])
+    dead.refuses = True
+    clients = [scene.client() for _ in range(6)]
+    assert [client.lost for client in clients] == [False] * 6
+    assert len(alive.sockets) == 6
+    for refuses in (True, False):
+        dead.refuses = refuses
+        scene.advance(5)
+        assert dead.service.aside == refuses
+    assert len(scene.lines_of("server can be reached again")) == 1
+    dead.refuses = True
+    alive.refuses = True
+    assert scene.client().reset
+    dead.refuses = alive.refuses = False
+    scene.advance(2)
+    clients.append(scene.client())
+    assert not clients[-1].lost
+    for client in clients:
+        client.end()
+    for socket in (*dead.sockets, *alive.sockets):
+        socket.end()
     scene.close()

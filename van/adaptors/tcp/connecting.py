@@ -10,7 +10,7 @@ from typing import Final
 
 from van.adaptors.amqp import Log
 from van.adaptors.service import ConnectingService, PeerInfo
-from van.adaptors.tcp.flow import FAILED, Complaints, Flow, Settings, stream_annotations
+from van.adaptors.tcp.flow import FAILED, Complaints, Ended, Flow, stream_annotations
 from van.adaptors.tcp.head import Head, read_head, read_place, server_head
 from van.adaptors.tcp.proxy_protocol import proxy_header
 from van.amqp.delivery import Delivery
@@ -23,6 +23,9 @@ from van.routing.router import Router
 
 # So many connections of a server are what *balanced* likes best: beyond that others are preferred.
 CAPACITY: Final = 250
+PROXY_VERSIONS: Final = {"": 0, "v1": 1, "v2": 2}
+# How often a server is tried that could not be reached, in seconds, while others stand in for it.
+PROBE_INTERVAL: Final = 1.0
 # A stream whose head has not come whole is read in such pieces.
 HEAD_READ: Final = 4096
 
@@ -30,8 +33,11 @@ HEAD_READ: Final = 4096
 class TcpConnectingService(ConnectingService):
     """A server behind an address.
 
-    capacity: see CAPACITY. idle_timeout: see `Settings`. proxy_protocol: the version of the PROXY protocol in which the
-    server is told who its client is, 0 for not at all.
+    capacity: see CAPACITY. idle_timeout: a connection in which nothing has moved for so long is reset, in seconds; 0
+    for never. proxy_protocol: the version of the PROXY protocol in which the server is told who its client is, `v1` or
+    `v2`; empty for not at all.
+
+    While the server cannot be reached, and others receive at the address, this one steps aside: `aside`.
     """
 
     def __init__(
@@ -43,15 +49,19 @@ class TcpConnectingService(ConnectingService):
         *,
         capacity: int = CAPACITY,
         idle_timeout: float = 0.0,
-        proxy_protocol: int = 0,
+        proxy_protocol: str = "",
     ) -> None:
         super().__init__(router, name, address, log)
-        self.settings = Settings(idle_timeout)
-        self.proxy_protocol = proxy_protocol
+        self.idle_timeout = idle_timeout
+        self.proxy_protocol = PROXY_VERSIONS[proxy_protocol]
         self.annotations = stream_annotations(router)
         self.complaints = Complaints(self)
         self.flows: dict[ConnectingFlow, None] = {}
+        self.capacity = capacity
+        self.aside = False
         self.link = self.session.attach_outgoing(address, capacity)
+        # Those that take nothing more, by which streams have come that have not ended.
+        self._retired: list[EndpointSenderLink] = []
 
     def work(self) -> None:
         session = self.session
@@ -81,7 +91,8 @@ class TcpConnectingService(ConnectingService):
         if self.stopped:
             return
         self.stopped = True
-        self.session.retire(self.link)
+        if not self.aside:
+            self.session.retire(self.link)
         self.flow_over()
 
     def flow_over(self) -> None:
@@ -90,11 +101,42 @@ class TcpConnectingService(ConnectingService):
             self.session.close()
 
 
+    # -- a server that cannot be reached -----------------------------------------------------------------------------
+
+    def unreached(self) -> None:
+        """The server could not be reached. Connections go elsewhere until it can, if there is anybody else."""
+        if self.aside or self.stopped or self.link.alone:
+            return
+        self.aside = True
+        self.session.retire(self.link)
+        self._retired.append(self.link)
+        self.log("info", "server cannot be reached, others stand in", service=self.name, address=self.address)
+        self.later(PROBE_INTERVAL, self._probe)
+
+    def _probe(self) -> None:
+        if not self.stopped:
+            self.dial(self._reached, self._still_unreached)
+
+    def _still_unreached(self, reason: str) -> None:
+        self.later(PROBE_INTERVAL, self._probe)
+
+    def _reached(self, info: PeerInfo) -> Adaptor:
+        if not self.stopped:
+            self.aside = False
+            session = self.session
+            for link in [link for link in self._retired if not link.streams]:
+                self._retired.remove(link)
+                session.detach(link)
+            self.link = session.attach_outgoing(self.address, self.capacity)
+            self.log("info", "server can be reached again", service=self.name, address=self.address)
+        return Ended()
+
+
 class ConnectingFlow(Flow):
     """One connection to a server. Until it stands, there is no socket. Raises `AmqpSessionError`."""
 
     def __init__(self, service: TcpConnectingService) -> None:
-        super().__init__(service, service.settings)
+        super().__init__(service, service.idle_timeout)
         self.connecting = service
         self.head: Head | None = None
         self._octets = b""
@@ -167,6 +209,7 @@ class ConnectingFlow(Flow):
     def _not_connected(self, reason: str) -> None:
         client = read_place(self.head.client) if self.head is not None else None
         self.connecting.complaints.complain("no connection to the server", reason, client or ("", 0))
+        self.connecting.unreached()
         stream = self.stream
         if stream is not None and not stream.aborted and not self.closed:
             self._turn_away(FAILED)

@@ -33,18 +33,6 @@ IDLE_CHECKS: Final = 4
 COMPLAINT_INTERVAL: Final = 1.0
 
 
-class Settings:
-    """What both kinds of services of TCP are told.
-
-    idle_timeout: a connection in which nothing has moved for so long is reset, in seconds; 0 for never.
-    """
-
-    __slots__ = ("idle_timeout",)
-
-    def __init__(self, idle_timeout: float = 0.0) -> None:
-        self.idle_timeout = idle_timeout
-
-
 def stream_annotations(router: Router, to: str | None = None) -> Annotations:
     """What other routers are told of the streams of TCP. to: where they go, None where their properties say it."""
     return router.prepared(Annotations(STREAMING | WINDOWED, to))
@@ -84,8 +72,11 @@ class Flow(Adaptor):
     socket, `octets_out` handed over to be written.
     """
 
-    def __init__(self, service: Service, settings: Settings) -> None:
-        """Raises `AmqpSessionError` when there is no memory for one more."""
+    def __init__(self, service: Service, idle_timeout: float) -> None:
+        """idle_timeout: reset it when nothing has moved for so long, in seconds; 0 for never.
+
+        Raises `AmqpSessionError` when there is no memory for one more.
+        """
         super().__init__()
         self.service = service
         self.router = service.router
@@ -98,7 +89,7 @@ class Flow(Adaptor):
         self.octets_in = 0
         self.octets_out = 0
         self.reading = False
-        self.idle_timeout = settings.idle_timeout
+        self.idle_timeout = idle_timeout
         # To be written before anything else of the stream.
         self._early: deque[bytes | memoryview] = deque()
         # The stream goes to the socket; all of it has gone there.
@@ -315,6 +306,38 @@ class Flow(Adaptor):
         if self._still >= IDLE_CHECKS:
             self._look_at = inf
             self.end(f"nothing has moved for {self.idle_timeout:g} s")
+
+
+class Ended(Adaptor):
+    """A connection that nothing is done with. reason: why, for the log. resets: it is reset, not ended."""
+
+    def __init__(self, reason: str = "", *, resets: bool = False) -> None:
+        super().__init__()
+        self.reason = reason
+        self.resets = resets
+        self.closed = self.cut = self.opened = True
+        self.reading = False
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Nobody wants it."""
+
+    def receive_eof(self, now: float) -> None:
+        """It has ended already."""
+
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        return []
+
+    def next_deadline(self) -> float:
+        return inf
+
+    def handle_deadline(self, now: float) -> None:
+        """There is nothing to wait for."""
+
+    def close(self, condition: str, description: str) -> None:
+        """It has ended already."""
+
+    def connection_lost(self, now: float) -> None:
+        """Nothing was begun."""
 
 
 def words_of(state: object) -> str:

@@ -6,12 +6,11 @@ nothing is read from the client before. So each connection goes to one server, a
 
 from __future__ import annotations
 
-from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
 from van.adaptors.service import ListeningService, PeerInfo
-from van.adaptors.tcp.flow import Complaints, Flow, Settings, stream_annotations, words_of
+from van.adaptors.tcp.flow import Complaints, Ended, Flow, stream_annotations, words_of
 from van.adaptors.tcp.head import client_head, read_head
 from van.adaptors.tcp.proxy_protocol import read_proxy_header
 from van.amqp.delivery_state import RELEASED, Rejected
@@ -26,6 +25,9 @@ STREAMS: Final = 1
 # What is read at once of a connection that has to begin with a header of the PROXY protocol; octets behind it wait here
 # until the server's end stands.
 HEADER_READ: Final = 4096
+# A client whose stream was turned away, or found nobody, is tried again with somebody else: nothing of it has gone to
+# a server yet. There are seldom more servers that have just died.
+ATTEMPTS: Final = 3
 # A stream whose head has not come whole is read in such pieces.
 HEAD_READ: Final = 4096
 
@@ -33,8 +35,9 @@ HEAD_READ: Final = 4096
 class TcpListeningService(ListeningService):
     """A port here that leads to an address.
 
-    idle_timeout: see `Settings`. proxy_protocol: each connection has to begin with a header of the PROXY protocol.
-    tell_client: the other end is told who the client is, so that it can tell its server.
+    idle_timeout: a connection in which nothing has moved for so long is reset, in seconds; 0 for never.
+    proxy_protocol: each connection has to begin with a header of the PROXY protocol, in either version; empty: none
+    has. tell_client: the other end is told who the client is, so that it can tell its server.
     """
 
     def __init__(
@@ -45,11 +48,11 @@ class TcpListeningService(ListeningService):
         log: Log,
         *,
         idle_timeout: float = 0.0,
-        proxy_protocol: bool = False,
+        proxy_protocol: str = "",
         tell_client: bool = True,
     ) -> None:
         super().__init__(router, name, address, log)
-        self.settings = Settings(idle_timeout)
+        self.idle_timeout = idle_timeout
         self.proxy_protocol = proxy_protocol
         self.tell_client = tell_client
         self.annotations = stream_annotations(router, address)
@@ -61,42 +64,11 @@ class TcpListeningService(ListeningService):
             return ListeningFlow(self, info)
         except (AmqpSessionError, AmqpLinkError) as error:
             self.complaints.complain("connection refused", error.description, info.peer)
-            return Refused(error.description)
+            return Ended(error.description, resets=True)
 
     def correlation(self) -> str:
         """A text for one connection, for those who watch flows."""
         return f"{self.correlator}:{self.connections_opened}"
-
-
-class Refused(Adaptor):
-    """A connection that is reset at once."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-        self.closed = self.resets = self.cut = True
-        self.reading = False
-
-    def receive_data(self, data: bytes, now: float) -> None:
-        """Nobody wants it."""
-
-    def receive_eof(self, now: float) -> None:
-        """It has ended already."""
-
-    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
-        return []
-
-    def next_deadline(self) -> float:
-        return inf
-
-    def handle_deadline(self, now: float) -> None:
-        """There is nothing to wait for."""
-
-    def close(self, condition: str, description: str) -> None:
-        """It has ended already."""
-
-    def connection_lost(self, now: float) -> None:
-        """Nothing was begun."""
 
 
 class ListeningFlow(Flow):
@@ -106,7 +78,7 @@ class ListeningFlow(Flow):
     """
 
     def __init__(self, service: TcpListeningService, info: PeerInfo) -> None:
-        super().__init__(service, service.settings)
+        super().__init__(service, service.idle_timeout)
         self.listening = service
         self.info = info
         self.client: tuple[str, int] | None = info.peer
@@ -114,6 +86,8 @@ class ListeningFlow(Flow):
         # What was read behind a header of the PROXY protocol, or is the beginning of one.
         self._read = b""
         self._head = b""
+        self._client_head = b""
+        self._attempts = 0
         self._replies: EndpointSenderLink | None = None
         if service.proxy_protocol:
             self.reading = True
@@ -128,15 +102,12 @@ class ListeningFlow(Flow):
         session = self.session
         try:
             self._replies = session.attach_outgoing("", STREAMS)
-            link = self.link = session.attach_incoming(service.address, STREAMS)
+            self.link = session.attach_incoming(service.address, STREAMS)
         except AmqpLinkError:
             self._undo()
             raise
-        if link.link_credit <= 0:
-            self.fail("nobody receives at the address")
-            return
         tell = service.tell_client
-        head = client_head(
+        self._client_head = client_head(
             service.address,
             self._replies.address,
             service.correlation(),
@@ -144,7 +115,16 @@ class ListeningFlow(Flow):
             self.client if tell else None,
             self.local if tell else None,
         )
-        self.own = link.begin(head, annotations=service.annotations)
+        self._attempt()
+
+    def _attempt(self) -> None:
+        link = self.link
+        assert link is not None
+        if link.link_credit <= 0:
+            self.fail("nobody receives at the address")
+            return
+        self._attempts += 1
+        self.own = link.begin(self._client_head, annotations=self.listening.annotations)
 
     def _undo(self) -> None:
         self.service.connections -= 1
@@ -153,11 +133,14 @@ class ListeningFlow(Flow):
     # -- before the server stream is there -----------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
-        if self.opened:
+        if self._flowing:
             super().receive_data(data, now)
             return
         self.router.now = now
         self._read += data
+        if self.opened:
+            # It came with the end of a handshake, before there was anybody to read it.
+            return
         try:
             header = read_proxy_header(self._read)
         except DecodeError as error:
@@ -231,6 +214,8 @@ class ListeningFlow(Flow):
     def refused(self, state: object) -> None:
         if self._flowing:
             super().refused(state)
+        elif self.stream is None and self._attempts < ATTEMPTS and not isinstance(state, Rejected) and not self.closed:
+            self._attempt()
         else:
             self.fail(f"no connection to a server: {words_of(state)}")
 
