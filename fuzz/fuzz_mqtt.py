@@ -91,8 +91,10 @@ class Side:
             return
         while chunks := self.adaptor.data_to_send(65_536):
             self.stream.feed(b"".join(chunks))
+        if not self.packets:
+            # What the answer to its Connect is written in.
+            self.stream.level = self.adaptor.connection.level
         while (packet := self.stream.next_packet()) is not None:
-            # What a client has not asked for at its level would not be read here.
             self.packets.append(packet)
 
     def feed(self, data: bytes) -> None:
@@ -129,9 +131,6 @@ def one_input(data: bytes) -> None:
             witness.send(Publish("w/0", b"0"))
             witness.send(Publish("w/1", b"1", qos=1, packet_id=1))
             witness.send(Publish("w/2", b"2", qos=2, packet_id=2))
-    else:
-        # The Connect in the stream says what the answers are written in.
-        peer.stream.level = MQTT_5 if b"MQTT\x05" in data else MQTT_3_1_1
     peer.deaf = options & DEAF != 0
     rest = data[2:]
     step = data[1] or len(rest) or 1

@@ -337,6 +337,7 @@ class MqttPort:
     def __init__(self, broker: MqttBroker, name: str) -> None:
         self.name = name
         self.address = broker.service.address
+        self.router = broker.service.router
         self.on_reachable: Callable[[], None] = broker.service.look
         self._broker = broker
 

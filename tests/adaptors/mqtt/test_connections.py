@@ -7,7 +7,7 @@ import pytest
 from tests.adaptors.mqtt.peers import Peer, Scene
 from van.adaptors.mqtt import properties as p
 from van.adaptors.mqtt import reason as r
-from van.adaptors.mqtt.connection import TOPIC_ALIASES, Settings
+from van.adaptors.mqtt.connection import CONNECT_SECONDS, TOPIC_ALIASES, Settings
 from van.adaptors.mqtt.packets import (
     MQTT_3_1_1,
     MQTT_5,
@@ -364,6 +364,19 @@ def test_a_client_without_keep_alive_may_be_silent() -> None:
     scene.advance(100_000)
     assert not peer.ended()
     scene.close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_client_that_does_not_connect(level: int) -> None:
+    peer = fresh(level)
+    peer.write_raw(b"\x10")
+    peer.scene.advance(CONNECT_SECONDS - 0.1)
+    assert not peer.ended()
+    peer.scene.advance(0.2)
+    assert peer.ended()
+    assert peer.packets == []
+    peer.lose()
+    peer.scene.close()
 
 
 # --- messages under way

@@ -81,21 +81,20 @@ class _Owner(ConnectionOwner):
 
 
 class MqttAdaptor(Adaptor):
-    """A client's connection to a service. info: what the transport knows of it. number: the connection's, for logs."""
+    """A client's connection to a service. info: what the transport knows of it."""
 
-    def __init__(self, service: MqttService, info: PeerInfo, *, number: int = 0, now: float = 0.0) -> None:
+    def __init__(self, service: MqttService, info: PeerInfo, *, now: float = 0.0) -> None:
         super().__init__()
         self.service = service
         self.router = service.router
         self.info = info
-        self.number = number
         self._owner = _Owner(self)
         self.connection = ServerConnection(self._owner, service.settings, now)
         self.opened_at = 0.0
         self._held_since = inf
         self._lost = False
-        service.connections += 1
-        service.connections_opened += 1
+        self.service.connections += 1
+        self.service.connections_opened += 1
 
     @property
     def client(self) -> Client | None:

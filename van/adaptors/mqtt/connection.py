@@ -58,6 +58,8 @@ TOPIC_ALIASES: Final = 64
 MAX_UNSENT: Final = 65_536
 # A client that is silent for its keep-alive and half of it is given up (3.1.2.10).
 KEEP_ALIVE_GRACE: Final = 1.5
+# A client that has not sent its Connect within this is given up, in seconds (3.1.4 leaves the time to the server).
+CONNECT_SECONDS: Final = 10.0
 # What we generate for a client that has no identifier begins with this.
 ASSIGNED: Final = "van-"
 
@@ -151,6 +153,7 @@ class ServerConnection:
     """
 
     __slots__ = (
+        "_began_at",
         "_heard_at",
         "_held",
         "_keep_alive",
@@ -205,7 +208,7 @@ class ServerConnection:
         self._out: list[bytes] = []
         self._unsent = 0
         self._held: Publish | None = None
-        self._heard_at = now
+        self._began_at = self._heard_at = now
         self._keep_alive = 0.0
         self._quota = MAX_INFLIGHT
         self._resend: list[Outgoing] = []
@@ -358,6 +361,8 @@ class ServerConnection:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called, in seconds of the driver's clock."""
+        if self.state == AWAITS_CONNECT:
+            return self._began_at + CONNECT_SECONDS
         if self._keep_alive <= 0 or self.closed or self.paused:
             return inf
         return self._heard_at + self._keep_alive
@@ -365,7 +370,11 @@ class ServerConnection:
     def handle_deadline(self, now: float) -> None:
         """Give up a client that was silent for too long."""
         self.now = now
-        if now >= self.next_deadline():
+        if now < self.next_deadline():
+            return
+        if self.state == AWAITS_CONNECT:
+            self.fail(r.UNSPECIFIED_ERROR, f"no Connect within {CONNECT_SECONDS:g} s")
+        else:
             self.fail(r.KEEP_ALIVE_TIMEOUT, "the client was silent for longer than its keep-alive")
 
     # -- ends ------------------------------------------------------------------------------------------------------
