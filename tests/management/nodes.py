@@ -46,7 +46,12 @@ class SceneFacts(Facts):
 
 
 class Managed(Network):
-    """A network with an agent; `slices` has its work wait until `work` is called, as in a process."""
+    """A network with an agent; `slices` has its work wait until `work` is called, as in a process.
+
+    `local`: whether its clients are programs of the router's machine.
+    """
+
+    local = False
 
     def __init__(self, *, slices: bool = False, **options: Any) -> None:
         super().__init__(**options)
@@ -79,6 +84,9 @@ class _Connected(SceneFacts):
 
     def adaptors(self) -> Collection[AmqpAdaptor]:
         return [client.adaptor for client in self._network.clients]
+
+    def is_local(self, adaptor: AmqpAdaptor) -> bool:
+        return self._network.local
 
 
 class Answer:

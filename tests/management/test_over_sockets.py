@@ -159,3 +159,19 @@ def test_a_system_that_does_not_tell_of_memory_is_no_harm(tmp_path: Path, statm:
     assert process_memory(path) == (None, None)
     path.write_text(statm)
     assert process_memory(path) == (None, None)
+
+
+async def test_a_program_of_this_machine_may_make_an_auto_link(described: RunningSite) -> None:
+    """By any listener, whoever it is."""
+    kind = PREFIX + "router.config.autoLink"
+    async with connect(described.url("open")) as connection:
+        for operation, status in (("CREATE", 201), ("DELETE", 204)):
+            request = Message(
+                application_properties={"operation": operation, "type": kind, "name": "mine"},
+                body=AmqpValue({"direction": "in", "address": "orders", "containerId": "broker"}),
+            )
+            reply = await connection.request("$management", request)
+            assert reply.application_properties is not None
+            assert reply.application_properties["statusCode"] == status
+            rows = await query(connection, "router.config.autoLink")
+            assert [row["operStatus"] for row in rows] == ["inactive"] * (status == 201)

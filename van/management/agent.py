@@ -28,10 +28,11 @@ from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.management.elsewhere import Question, question
 from van.management.facts import Facts
-from van.management.node import Reply, answer
+from van.management.node import CHANGES, Reply, answer
 from van.management.requests import ManagementError, Request, Status, parse_request, reply_address
 from van.management.view import Elsewhere, View
 from van.routing.address import address_key
+from van.routing.incoming_link import IncomingLink
 from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import Router
 
@@ -64,6 +65,7 @@ class _Asked:
     link: ReceiverLink
     delivery: Delivery
     payload: bytes
+    may_change: bool = False
     reply: Reply | None = None
     begun: bool = False
     waits: bool = False
@@ -162,7 +164,20 @@ class ManagementAgent:
 
     def take(self, link: ReceiverLink, delivery: Delivery, payload: bytes) -> None:
         """A whole request is here."""
-        self._asked.append(_Asked(link, delivery, payload))
+        self._asked.append(_Asked(link, delivery, payload, self._may_change(delivery)))
+
+    def _may_change(self, delivery: Delivery) -> bool:
+        """Whether a request is from somebody who may change the router, by a connection of this process."""
+        for session in self.adaptor.connection.sessions:
+            # The router's end of the same wire, where the delivery has the same id.
+            sent = session.unsettled_out.get(delivery.delivery_id)
+            if sent is not None and isinstance(sent.origin, IncomingLink) and not sent.origin.between_routers:
+                connection = sent.origin.link.session.connection
+                return any(
+                    adaptor.connection is connection and may_change(self.facts, adaptor)
+                    for adaptor in self.facts.adaptors()
+                )
+        return False
 
     @property
     def busy(self) -> bool:
@@ -236,7 +251,13 @@ class ManagementAgent:
                 asked.waits = True
                 self.gather(abroad, partial(self._gathered, asked, request, reply))
                 return reply
-            return answer(self.view(), request, reply_to, correlation_id)
+            view = self.view()
+            view.may_change = asked.may_change
+            made = answer(view, request, reply_to, correlation_id)
+            if request.operation in CHANGES:
+                what = {"operation": request.operation, "type": request.type, "name": request.name or request.identity}
+                self.log("info", "changed by management", **what)
+            return made
         except ManagementError as error:
             reply.fail(error.status, error.description)
             return reply
@@ -278,6 +299,13 @@ class ManagementAgent:
         delivery = Delivery(None, 0, b"", message, True, _NOBODY)
         self._replies.undelivered.append(delivery)
         self._sender.ready()
+
+
+def may_change(facts: Facts, adaptor: AmqpAdaptor) -> bool:
+    """Whether the peer of a connection may change the router: on its own machine, or where it has proved who it is."""
+    sasl = adaptor.connection.sasl
+    proved = adaptor.connection.accepting and sasl is not None and sasl.succeeded and sasl.mechanism != "ANONYMOUS"
+    return proved or facts.is_local(adaptor)
 
 
 # What is on its way in here is counted by the router when it takes it.

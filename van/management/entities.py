@@ -13,7 +13,9 @@ from typing import Final
 from van import __version__
 from van.amqp.receiver_link import ReceiverLink
 from van.management import counts
+from van.management.creating import auto_link_of
 from van.management.facts import ConnectionFacts, ConnectorFacts, ListenerFacts
+from van.management.requests import ManagementError, Status
 from van.management.rows import (
     LinkRow,
     NodeRow,
@@ -524,6 +526,19 @@ class AutoLinkEntity(EntityType[AutoLink]):
         ),
         string("lastError", lambda view, row: row.last_error or None, "Why it failed on one of its connections."),
     )
+
+    operations = ("CREATE", "DELETE", "READ")
+
+    def create(self, view: View, name: str, attributes: dict[object, object]) -> AutoLink:
+        auto_link = auto_link_of(name, attributes)
+        try:
+            view.router.auto_links.add(auto_link)
+        except ValueError as error:
+            raise ManagementError(Status.BAD_REQUEST, str(error)) from None
+        return auto_link
+
+    def delete(self, view: View, row: AutoLink) -> None:
+        view.router.auto_links.remove(row)
 
     def rows(self, view: View) -> Iterable[AutoLink]:
         return view.router.auto_links.all()

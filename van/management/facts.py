@@ -110,6 +110,10 @@ class Facts:
         """What the transport says about a connection."""
         return ConnectionFacts(adaptor=adaptor)
 
+    def is_local(self, adaptor: AmqpAdaptor) -> bool:
+        """Whether the peer of a connection is a program of this machine."""
+        return False
+
     def memory(self) -> tuple[int | None, int | None]:
         """Virtual and resident memory of the process in octets; None where the system does not say."""
         return None, None

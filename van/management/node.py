@@ -24,6 +24,8 @@ _RESULTS: Final = "results"
 _NAMES: Final = "attributeNames"
 # One piece of preparation (the paths of one router) takes as long as so many rows.
 PREPARING: Final = 50
+# What changes the router; READ and QUERY are for everybody who may connect.
+CHANGES: Final = ("CREATE", "UPDATE", "DELETE")
 # The attributes of every entity.
 COMMON: Final = ["name", "identity", "type"]
 
@@ -201,8 +203,8 @@ def answer(view: View, request: Request, reply_to: str, correlation_id: MessageI
         return QueryReply(reply_to, correlation_id, view, request)
     if operation == "READ":
         return WholeReply(reply_to, correlation_id, _read(view, request))
-    if operation in ("CREATE", "UPDATE", "DELETE"):
-        raise _refusal(request)
+    if operation in CHANGES:
+        return _change(view, request, reply_to, correlation_id)
     tell = _TELLS.get(operation)
     if tell is None:
         raise ManagementError(Status.NOT_IMPLEMENTED, f"Not Implemented: {quoted(operation)}")
@@ -222,8 +224,7 @@ def _read(view: View, request: Request) -> bytearray:
             return encode_entity(view, declared, row)
     if view.elsewhere is not None and view.elsewhere.entity:
         return bytearray(view.elsewhere.entity)
-    key, value = ("identity", identity) if identity is not None else ("name", name)
-    raise ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
+    raise _not_found(request)
 
 
 def find(view: View, declared: EntityType[object], request: Request) -> object | None:
@@ -248,6 +249,41 @@ def encode_entity(view: View, declared: EntityType[object], row: object) -> byte
             count += 1
     close_map(body, 0, count)
     return body
+
+
+def _change(view: View, request: Request, reply_to: str, correlation_id: MessageId | None) -> Reply:
+    """Make or take away what is asked for, if whoever asks may."""
+    declared = BY_TYPE.get(request.type)
+    if declared is None or request.operation not in declared.operations:
+        raise _refusal(request)
+    if not view.may_change:
+        raise ManagementError(
+            Status.FORBIDDEN,
+            f"Forbidden: {request.operation} is for connections from the router's own machine, and for users who have "
+            "proved who they are at this router; the request has to be sent unsettled",
+        )
+    if request.operation == "CREATE":
+        row = declared.create(view, request.name or "", request.attributes)
+        reply = WholeReply(reply_to, correlation_id, encode_entity(view, declared, row))
+        reply.status, reply.description = Status.CREATED, "Created"
+        return reply
+    if request.identity is None and request.name is None:
+        raise ManagementError(Status.BAD_REQUEST, "No name or identity provided")
+    found = find(view, declared, request)
+    if found is None:
+        raise _not_found(request)
+    declared.delete(view, found)
+    body = bytearray()
+    encode_value({}, body)
+    reply = WholeReply(reply_to, correlation_id, body)
+    reply.status, reply.description = Status.NO_CONTENT, "No Content"
+    return reply
+
+
+def _not_found(request: Request) -> ManagementError:
+    identity, name = request.identity, request.name
+    key, value = ("identity", identity) if identity is not None else ("name", name)
+    return ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
 
 
 def _refusal(request: Request) -> ManagementError:

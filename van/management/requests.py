@@ -20,6 +20,8 @@ class Status(enum.IntEnum):
     """Status codes: those of HTTP."""
 
     OK = 200
+    CREATED = 201
+    NO_CONTENT = 204
     BAD_REQUEST = 400
     FORBIDDEN = 403
     NOT_FOUND = 404
@@ -40,7 +42,7 @@ class ManagementError(Exception):
 class Request:
     """A request. `operation` is in upper case with hyphens; types are without prefix; "" where nothing was said.
 
-    count is None where every row is wanted.
+    count is None where every row is wanted. `attributes` are those that an entity is to have.
     """
 
     operation: str
@@ -51,6 +53,7 @@ class Request:
     offset: int = 0
     count: int | None = None
     attribute_names: tuple[str, ...] = ()
+    attributes: dict[object, object] = attrs.field(factory=dict)
 
 
 def reply_address(message: Message) -> tuple[str | None, MessageId | None]:
@@ -80,6 +83,7 @@ def parse_request(message: Message) -> Request:
         offset=_number(given, "offset") or 0,
         count=_number(given, "count"),
         attribute_names=_attribute_names(value or {}),
+        attributes=value or {},
     )
 
 

@@ -248,6 +248,17 @@ class EntityType(Generic[Row]):
         """The name of an entity."""
         return self.identity(view, row)
 
+    def create(self, view: View, name: str, attributes: dict[object, object]) -> Row:
+        """Make an entity; `name` is empty where none was given. Raises `ManagementError`.
+
+        Called where `operations` has CREATE, for who may change the router.
+        """
+        raise NotImplementedError
+
+    def delete(self, view: View, row: Row) -> None:
+        """Take an entity away; called where `operations` has DELETE, for who may change the router."""
+        raise NotImplementedError
+
     def find(self, view: View, identity: str) -> Row | None:
         """The entity with this identity."""
         return next((row for row in self.rows(view) if self.identity(view, row) == identity), None)

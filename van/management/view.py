@@ -47,10 +47,10 @@ class View:
 
     `network` is the engine of an interior router; others know no routers. `in_process` holds the receivers that are
     agents of the router itself; `totals` is set when they have been counted. `elsewhere` is what other processes of
-    this router have said, None where there are none.
+    this router have said, None where there are none. `may_change`: whether whoever asks may change the router.
     """
 
-    __slots__ = ("elsewhere", "facts", "in_process", "network", "router", "router_facts", "totals")
+    __slots__ = ("elsewhere", "facts", "in_process", "may_change", "network", "router", "router_facts", "totals")
 
     def __init__(self, router: Router, facts: Facts, in_process: Container[OutgoingLink] = ()) -> None:
         self.router = router
@@ -60,6 +60,7 @@ class View:
         self.router_facts: RouterFacts = facts.router()
         self.totals: Totals | None = None
         self.elsewhere: Elsewhere | None = None
+        self.may_change = False
 
     def counted_elsewhere(self, key: str) -> AddressCounts:
         """What other processes count of an address."""

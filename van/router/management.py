@@ -5,6 +5,7 @@ What the entities are, and how requests are answered, is in `van.management`; he
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from collections import deque
@@ -85,6 +86,16 @@ class SiteFacts(Facts):
     def connection(self, adaptor: AmqpAdaptor) -> ConnectionFacts:
         known = self._site.adaptors.get(adaptor.number)
         return connection_facts(adaptor, known[1]) if known is not None else ConnectionFacts(adaptor=adaptor)
+
+    def is_local(self, adaptor: AmqpAdaptor) -> bool:
+        known = self._site.adaptors.get(adaptor.number)
+        if known is None:
+            return False
+        host = known[1].peer.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
 
     def memory(self) -> tuple[int | None, int | None]:
         return process_memory()

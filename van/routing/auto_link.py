@@ -22,6 +22,9 @@ LONGEST_PAUSE: Final = 60.0
 # A description of a broker's is kept for management up to this length, in characters.
 MAX_ERROR: Final = 256
 
+# More than a broker has links for on one connection; each takes some hundred octets.
+MAX_AUTO_LINKS: Final = 10_000
+
 # How an auto-link fares, in the words of the deployed routers.
 INACTIVE: Final = "inactive"
 ATTACHING: Final = "attaching"
@@ -186,11 +189,20 @@ class AutoLinks:
         return self._by_name.get(name)
 
     def add(self, auto_link: AutoLink) -> None:
-        """Add one, and attach it where it is wanted. Raises `ValueError` when there is one of its name."""
+        """Add one, and attach it where it is wanted; one without a name gets one.
+
+        Raises `ValueError` when there is one of its name, or there are `MAX_AUTO_LINKS`.
+        """
         if auto_link.name in self._by_name:
-            raise ValueError(f"auto-link {auto_link.name!r} is there already")
+            raise ValueError(f"there is an auto-link {auto_link.name!r} already")
+        if len(self._by_name) >= MAX_AUTO_LINKS:
+            raise ValueError(f"there may be {MAX_AUTO_LINKS} auto-links")
         self._numbers += 1
         auto_link.identity = str(self._numbers)
+        number = self._numbers
+        while not auto_link.name or auto_link.name in self._by_name:
+            auto_link.name = f"autoLink/{number}"
+            number += 1
         self._by_name[auto_link.name] = auto_link
         for container in list(self._containers):
             self._attach(auto_link, container)
