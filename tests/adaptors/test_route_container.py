@@ -365,7 +365,7 @@ def test_taken_away_before_the_broker_has_answered() -> None:
 def test_two_of_one_name() -> None:
     network = Network()
     auto_link(network, "out", "orders")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="there is an auto-link 'out-orders' already"):
         auto_link(network, "out", "orders")
 
 
