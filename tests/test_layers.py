@@ -36,7 +36,7 @@ THIRD_PARTY = {
     # Where types are checked, and nowhere else: nobody who runs van has it.
     "amqp": {"mypy_extensions"},
     "routing": set[str](),
-    "adaptors": {"h11", "h2", "hpack", "hyperframe"},
+    "adaptors": {"dns", "h11", "h2", "hpack", "hyperframe"},
     "management": {"attrs", "cattrs"},
     "transport": {
         "cryptography", "h11", "outcome", "python_socks", "scramp", "structlog", "trio", "wsproto",

@@ -81,6 +81,8 @@ FOREIGN_TRACE: Final = 2
 RESEND_CAPABILITY: Final = "qd.resend-released"
 # The addresses of the router's own nodes: who receives there first, which is the router's agent, is the only one.
 OWN_NODES: Final = frozenset({"M$management", "L$management"})
+# Addresses by which routers of ours tell all others of something, such as their services.
+BETWEEN_ROUTERS: Final = "Mmc/van."
 ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
 
 LinkOwner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
@@ -210,6 +212,8 @@ class Router(LinkStateOwner):
             if key.startswith("M$"):
                 # The router's own nodes, in every router: no configuration makes them anything else.
                 return Distribution.CLOSEST, None
+            if key.startswith(BETWEEN_ROUTERS):
+                return Distribution.MULTICAST, None
             config = self.patterns.match(strip_address(key[1:]).removeprefix(WAYPOINT))
             if config is not None:
                 return config.distribution, config.priority

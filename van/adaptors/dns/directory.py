@@ -28,8 +28,10 @@ from van.routing.router import Router
 SERVICES: Final = "mc/van.services"
 ASKED: Final = "van:services?"
 TOLD: Final = "van:services"
-# How often it is asked again, and after how long a router that has not answered has no services, in seconds.
+# How often it is asked again, and after how long a router that has not answered has no services, in seconds. At first,
+# and when the first router with services has come, it is asked soon again, twice as late each time: others follow it.
 ASK_SECONDS: Final = 30.0
+ASK_SOON_SECONDS: Final = 1.0
 FORGET_SECONDS: Final = 95.0
 # Somebody waits for an answer: but it is asked no more often than this, in seconds.
 ASK_AGAIN_SECONDS: Final = 1.0
@@ -97,6 +99,7 @@ class ServiceDirectory(Adaptor):
         self._receiver: EndpointSenderLink | None = None
         self._ask_at = inf
         self._asked_at = -inf
+        self._patience = ASK_SOON_SECONDS
         self._question: EndpointReceiverLink | None = None
         self._inbox: EndpointSenderLink | None = None
         if asks:
@@ -162,7 +165,6 @@ class ServiceDirectory(Adaptor):
         assert question is not None
         assert inbox is not None
         self._asked_at = now
-        self._ask_at = now + ASK_SECONDS
         properties = Properties(to=SERVICES, subject=ASKED, reply_to=inbox.address)
         question.send(Message(properties=properties, body=AmqpValue(None)).encode(), True)
 
@@ -181,9 +183,10 @@ class ServiceDirectory(Adaptor):
                     if delivery.chunks is not None:
                         self._gathering.begin(link, delivery)
                         continue
+                    payload = delivery.payload
                     if not delivery.settled:
                         link.settle(delivery, ACCEPTED)
-                    self._take(link, delivery.payload, now)
+                    self._take(link, payload, now)
         if session.grown:
             whole, refused = self._gathering.more()
             self.refused += refused
@@ -193,6 +196,8 @@ class ServiceDirectory(Adaptor):
         question = self._question
         if question is not None and question in session.credited and question.reachable:
             # The first router with services has come, or the way to it.
+            self._patience = ASK_SOON_SECONDS
+            self._ask_at = now + self._patience
             self.ask(now)
         session.credited.clear()
         session.told.clear()
@@ -272,7 +277,8 @@ class ServiceDirectory(Adaptor):
         """Ask again; forget who has not answered."""
         self.router.now = now
         if now >= self._ask_at:
-            self._ask_at = now + ASK_SECONDS
+            self._patience = min(2 * self._patience, ASK_SECONDS)
+            self._ask_at = now + self._patience
             self.ask(now)
         others = self._others
         while others:

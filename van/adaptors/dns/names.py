@@ -15,6 +15,7 @@ the DNS do not tell them from small letters). Each address has one name at most,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from van.routing.address import strip_address
@@ -69,6 +70,17 @@ def address_of(labels: tuple[str, ...]) -> str | None:
     except UnicodeError:
         return None
     return address if labels_of(address) == tuple([label.lower() for label in labels]) else None
+
+
+def existing(addresses: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """All names that exist because these addresses have one: theirs, and those that they are below (RFC 8020)."""
+    found: set[tuple[str, ...]] = set()
+    for address in addresses:
+        labels = labels_of(address)
+        if labels is not None:
+            found.update([labels[start:] for start in range(len(labels))])
+            found.update([("_tcp", *labels), ("_udp", *labels)])
+    return frozenset(found)
 
 
 def _unescape(label: str) -> str:
