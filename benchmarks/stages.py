@@ -20,7 +20,8 @@ what the same octets cost where nobody looks at them:
   with all of them; the floor is `bare.py` in one process and in two.
 - *latency*: one turn of a router that has nothing else to do, which carries a message with the outcome of the one
   before: two of them are a request and its answer. Here *settle* is what an outcome adds to what comes in, and *encode*
-  has outcomes and messages. The floor is `bare.py`, on the same driver and poller.
+  has outcomes and messages. The floor is `bare.py`, on the same driver and poller. All run on one core, so that no
+  stage has to wake another; the median of requests is also told with the router on one and the clients on another.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import rows
 from generators import ExternalGenerator, Generator
 from measure import Figures, cpu_seconds, environment, family, medians, show
-from routers import Layout, Network, Relay, Van, connections_of
+from routers import CRouter, Layout, Network, Relay, Van, connections_of
 from rows import CPU, CPU_PER_MB, MEDIAN, RATE, Row
 from stage_loop import RECEIVERS, SENDERS, UPLINK, LoopNetwork, Spent
 from stage_replay import FAR, NEAR, ONE, REPLAYED, TALK, Scene, up_to
@@ -49,6 +52,11 @@ WHOLE = "router process"
 PER_READ = "messages per read"
 PER_WRITE = "messages per write"
 FLOOR = "bare relay"
+# What a turn takes depends on where the scheduler places client and router, so that is said: the router's core, and the
+# clients'. A client on another core has to be woken there, which costs more than all that a router does.
+CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+ONE_CORE, TWO_CORES = (0, 0), (0, 1)
+MEDIAN_ONE, MEDIAN_TWO = "p50 µs on one core", "p50 µs on two"
 # So many pairs have the rows of workers.
 PAIRS = 4
 BARE = Path(__file__).resolve().parent / "bare.py"
@@ -74,6 +82,7 @@ class Setting:
     van: Van
     generator: Generator
     scale: float
+    skrouterd: str
 
     def count(self, row: Row) -> int:
         """How many messages."""
@@ -280,19 +289,18 @@ def added(columns: Columns, name: str) -> float | None:
 
 
 def of_latency(row: Row, setting: Setting) -> Columns:
-    """One turn of an idle router, and of the relay."""
-    request = rows.BY_NAME["request"]
+    """One turn of an idle router, of the relay, and, where it is there, of a router in C."""
     # The relay knows no other generator.
     generator = Generator()
-    count = setting.count(request)
-    turns = 2 * count
+    count = setting.count(row)
+    scale = 1e-3 / (2 * count)
     columns: Columns = {}
     for name, bare in (("van", False), (FLOOR, True)):
-        network = LoopNetwork(sys.executable if bare else setting.python, bare=bare)
-        request.measure(network, generator, count)
+        with placed(ONE_CORE):
+            network = LoopNetwork(sys.executable if bare else setting.python, bare=bare)
+            row.measure(network, generator, count)
         [spent] = network.results()
         both = spent[SENDERS], spent[RECEIVERS]
-        scale = 1e-3 / turns
         figures: Figures = {"read": sum(one.read for one in both) * scale}
         if not bare:
             received = sum(one.receive for one in both) * scale
@@ -301,13 +309,34 @@ def of_latency(row: Row, setting: Setting) -> Columns:
             figures["settle"] = received * (1 - parts["route"] / parts["settle"])
             figures["encode"] = sum(one.encode for one in both) * scale
         figures["write"] = sum(one.write for one in both) * scale
-        with BareNetwork() if bare else setting.van.start(Layout()) as real:
-            whole = request.measure(real, generator, count)
-        cpu = whole.get(CPU)
-        completed(figures, cpu / 2 if cpu is not None else None)
-        figures[MEDIAN] = whole.get(MEDIAN)
         columns[name] = figures
+    routers: dict[str, Callable[[], Network]] = {"van": partial(setting.van.start, Layout()), FLOOR: BareNetwork}
+    if setting.skrouterd:
+        routers["skrouterd"] = partial(CRouter("skrouterd", setting.skrouterd).start, Layout())
+    for name, start in routers.items():
+        figures = columns.setdefault(name, {})
+        for median, cores in ((MEDIAN_ONE, ONE_CORE), (MEDIAN_TWO, TWO_CORES)):
+            with placed(cores), start() as running, placed(cores[1:]):
+                measured = row.measure(running, generator, count)
+            if cores is ONE_CORE:
+                cpu = measured.get(CPU)
+                completed(figures, cpu / 2 if cpu is not None else None)
+            figures[median] = measured.get(MEDIAN)
     return columns
+
+
+@contextmanager
+def placed(cores: Sequence[int]) -> Iterator[None]:
+    """Have processes that are started meanwhile run on the first of these cores, if this system lets us."""
+    if not CORES:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {CORES[cores[0] % len(CORES)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 KINDS = {
@@ -364,6 +393,9 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
     parser.add_argument("--compiled", metavar="PYTHON", default="", help="the compiled van of this interpreter")
     parser.add_argument("--generator", default=os.environ.get("VAN_GENERATOR"), metavar="PATH", help="$VAN_GENERATOR")
+    parser.add_argument(
+        "--skrouterd", default=os.environ.get("VAN_SKROUTERD", ""), metavar="PATH", help="$VAN_SKROUTERD, for latency"
+    )
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     arguments = parser.parse_args()
     python = arguments.compiled or sys.executable
@@ -377,7 +409,7 @@ def main() -> None:
         generator = Generator()
         if arguments.generator and ExternalGenerator(arguments.generator).takes(row.layout.transport, own=row.own):
             generator = ExternalGenerator(arguments.generator)
-        setting = Setting(python, van, generator, arguments.scale)
+        setting = Setting(python, van, generator, arguments.scale, arguments.skrouterd)
         results[name] = medians_of([measure(row, setting) for _ in range(arguments.runs)])
         if not arguments.json:
             title = "one turn of an idle router" if name == "latency" else row.title

@@ -714,7 +714,16 @@ class Connection:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` wants to be called."""
-        return inf if self.closed else min(self._next_heartbeat, self.gives_up_at())
+        if self.closed:
+            return inf
+        # The least of what `gives_up_at` and the heartbeat say, without calls: drivers ask twice for each message that
+        # finds its router idle.
+        deadline = self._close_deadline
+        if self.idle_timeout and self._flowing:
+            silent = self._last_received + self.idle_timeout
+            if silent < deadline:
+                deadline = silent
+        return self._next_heartbeat if self._next_heartbeat < deadline else deadline
 
     def gives_up_at(self) -> float:
         """When the peer is given up: for its silence, or for not answering our Close."""
