@@ -22,6 +22,7 @@ from van.amqp.link import Link
 from van.amqp.performatives import Attach
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
+from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.routing.auto_link import AutoLink
 
@@ -65,9 +66,10 @@ class Broker(Client):
     outcomes: ClassVar[list[str] | None] = None
     auto = True
     credit = CREDIT
+    channel_max = 65535
 
     def __init__(self, network: Network, name: str, settings: ConnectionSettings, options: dict[str, object]) -> None:
-        super().__init__(network, name, settings, options)
+        super().__init__(network, name, settings, {"channel_max": self.channel_max, **options})
         self.senders: dict[str, Sender] = {}
         self.receivers: dict[str, Receiver] = {}
         self.attached: list[str] = []
@@ -155,6 +157,19 @@ class Slow(Broker):
     """What it does with messages, the scene says."""
 
     auto = False
+
+
+class SlowAndLosing(LosesQueues, Slow):
+    """Both."""
+
+
+class FewChannels(Broker):
+    """It takes two sessions, and begins none."""
+
+    channel_max = 1
+
+    def new_session(self) -> Session:
+        return self.connection.session()
 
 
 class Plain(Broker):

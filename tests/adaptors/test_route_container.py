@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.adaptors.brokers import Broker, EndsSessions, LosesQueues, Plain, Slow, auto_link, connect
+from tests.adaptors.brokers import (
+    Broker,
+    EndsSessions,
+    FewChannels,
+    LosesQueues,
+    Plain,
+    Slow,
+    SlowAndLosing,
+    auto_link,
+    connect,
+)
 from tests.routing.network import Network, settle_in_pieces
+from van.adaptors.route_container import MAX_SESSIONS
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, ErrorCondition
 from van.amqp.message import AmqpValue, Message, Properties
 from van.amqp.performatives import Error
+from van.routing.address import AddressConfig, Distribution
 from van.routing.auto_link import FIRST_PAUSE, LONGEST_PAUSE
 
 ALL_PIECES = pytest.mark.parametrize("options", settle_in_pieces(), ids=lambda options: f"piece={options['piece']}")
@@ -375,7 +387,70 @@ def test_more_than_the_broker_takes_sessions_for() -> None:
     broker = connect(network)
     assert {link.status for link in links} == {"active"}
     sessions = {broker.taken(f"queue-{number}").link.session for number in range(300)}
-    assert len(sessions) == 128
+    assert len(sessions) == MAX_SESSIONS
+
+
+def test_a_broker_that_has_few_channels() -> None:
+    network = Network()
+    for number in range(3):
+        auto_link(network, "out", f"queue-{number}")
+        auto_link(network, "in", f"back-{number}")
+    broker = connect(network, FewChannels)
+    assert {link.status for link in network.router.auto_links.all()} == {"active"}
+    receiver = network.client().receiver("back-2", credit=10)
+    large = b"x" * 1_000_000
+    sent = broker.given("back-2").send(large)
+    network.run()
+    assert (receiver.bodies, sent.state) == ([large], ACCEPTED)
+
+
+def test_no_memory_for_a_session() -> None:
+    network = Network()
+    broker = connect(network)
+    enough = network.router.budget.limit
+    network.router.budget.limit = 1
+    link = auto_link(network, "in", "orders")
+    assert (link.status, link.last_error[:30]) == ("failed", "amqp:resource-limit-exceeded: ")
+    network.router.budget.limit = enough
+    network.advance(FIRST_PAUSE)
+    assert (link.status, broker.attached) == ("active", ["orders"])
+
+
+def test_an_address_that_was_taken_away_meanwhile() -> None:
+    network = Network()
+    broker = connect(network)
+    broker.writing = False
+    link = auto_link(network, "out", "orders")
+    network.run()
+    network.router.patterns.add(AddressConfig("orders", Distribution.UNAVAILABLE))
+    broker.writing = True
+    network.run()
+    assert link.status == "failed"
+    assert "unavailable" in link.last_error
+    assert broker.taken("orders").link.detach_received
+
+
+def test_the_router_ends() -> None:
+    network = Network()
+    auto_link(network, "out", "orders")
+    auto_link(network, "in", "bills")
+    auto_link(network, "in", "lost")
+    broker = connect(network, SlowAndLosing)
+    client = network.client()
+    client.receiver("bills", credit=1, auto=False)
+    sent = client.sender("orders").send(b"x")
+    given = broker.given("bills").send(b"y")
+    network.run()
+    network.router.ending = True
+    broker.adaptor.hold_back()
+    network.run()
+    assert broker.given("bills").credit == 0
+    assert broker.adaptor.unsettled() == 1
+    broker.adaptor.give_back()
+    client.adaptor.give_back()
+    network.advance(LONGEST_PAUSE)
+    assert (sent.state, given.state) == (Modified(delivery_failed=True),) * 2
+    assert broker.attached.count("lost") == 1
 
 
 def test_nothing_is_left_when_all_have_gone() -> None:

@@ -17,11 +17,9 @@ from van.amqp.link import Link
 from van.amqp.performatives import Attach, Error
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
-from van.amqp.serial import MASK
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.routing.auto_link import AutoLinkEnd, RouteContainer
-from van.routing.budget import MIN_WINDOW
 from van.routing.router import LinkOwner
 
 # Each auto-link has a session of its own, up to so many; those beyond share these. Some brokers (RabbitMQ 3) end the
@@ -104,8 +102,8 @@ class BrokerLinks(RouteContainer):
         self._adaptor = adaptor
         self._ends: dict[Link, AutoLinkEnd] = {}
         self._failed: dict[AutoLinkEnd, None] = {}
-        # How many links each session has, by whether messages come in by it. One that has none is taken for the next.
-        self._sessions: dict[bool, dict[Session, int]] = {False: {}, True: {}}
+        # How many links each session has. One that has none is taken for the next.
+        self._sessions: dict[Session, int] = {}
         # When the first of those that failed is tried again, inf where none has.
         self.next_retry = inf
 
@@ -146,7 +144,7 @@ class BrokerLinks(RouteContainer):
             self._fail(end, _text(error))
             return
         self._ends[link] = end
-        self._sessions[auto_link.incoming][link.session] += 1
+        self._sessions[link.session] += 1
         end.attaching(link)
         adaptor.log("debug", "auto-link attaching", auto_link=auto_link.name, address=auto_link.at_broker)
 
@@ -213,8 +211,7 @@ class BrokerLinks(RouteContainer):
 
     def session_over(self, session: Session, error: str) -> None:
         """A session is no more."""
-        for sessions in self._sessions.values():
-            sessions.pop(session, None)
+        self._sessions.pop(session, None)
         for link in [link for link in self._ends if link.session is session]:
             self.over(link, error)
 
@@ -236,27 +233,24 @@ class BrokerLinks(RouteContainer):
 
     def _forget(self, link: Link) -> AutoLinkEnd | None:
         end = self._ends.pop(link, None)
-        if end is not None:
-            sessions = self._sessions[end.auto_link.incoming]
-            if link.session in sessions:
-                sessions[link.session] -= 1
+        if end is not None and link.session in self._sessions:
+            self._sessions[link.session] -= 1
         return end
 
     def _new_link(self, incoming: bool) -> Link:
         """A link in a session with few others. Raises `AmqpSessionError`."""
-        session = self._session(incoming)
+        session = self._session()
         name = link_name(self._adaptor.router.tokens())
         return session.receiver(name) if incoming else session.sender(name)
 
-    def _session(self, incoming: bool) -> Session:
-        sessions = self._sessions[incoming]
+    def _session(self) -> Session:
+        sessions = self._sessions
         least = min(sessions, key=sessions.__getitem__, default=None)
-        if least is not None and (sessions[least] == 0 or len(sessions) >= MAX_SESSIONS // 2):
+        if least is not None and (sessions[least] == 0 or len(sessions) >= MAX_SESSIONS):
             return least
         session = self._adaptor.connection.session()
         try:
-            # Where messages go to the broker, a large window would be memory promised for nothing.
-            session.begin(MASK if incoming else MIN_WINDOW)
+            session.begin()
         except AmqpSessionError:
             if least is None:
                 raise
