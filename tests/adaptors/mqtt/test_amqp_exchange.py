@@ -257,3 +257,86 @@ def test_a_large_amqp_message() -> None:
     assert small.state == ACCEPTED
     client.close()
     scene.close()
+
+
+# --- AMQP senders and filters with wildcards
+
+
+def test_amqp_messages_reach_filters_with_wildcards(scene: Scene) -> None:
+    """At the router that the sender is connected to there has to be a service: here each has one."""
+    literal = scene.peer("l")
+    wild = scene.peer("w")
+    shared = scene.peer("s", at=-1)
+    client = scene.nodes[-1].client()
+    sender = client.sender("mqtt/a/b")
+    assert sender.credit == 0
+    for peer, topic_filter in ((literal, "a/b"), (wild, "a/+"), (shared, "$share/g/a/#")):
+        assert peer.subscribe(topic_filter, 1) == 1
+    wild.subscribe("other/+", 1)
+    scene.settle()
+    receiver = scene.nodes[0].client().receiver("mqtt/#", credit=10)
+    scene.settle()
+    unsettled = sender.send(
+        Message(properties=Properties(subject="hello", message_id="m"), body=Data(b"1")).encode()
+    )
+    sender.send(Message(body=Data(b"2")).encode(), settled=True)
+    scene.settle()
+    assert unsettled.state == ACCEPTED
+    for peer in (literal, wild, shared):
+        # Messages of QoS 0 may overtake others.
+        assert sorted((message.topic, message.payload, message.qos) for message in peer.messages) == [
+            ("a/b", b"1", 1),
+            ("a/b", b"2", 0),
+        ]
+    messages = [Message.decode(body) for body in receiver.bodies]
+    assert [message.message_annotations for message in messages] == [{Symbol("x-opt-mqtt-topic"): "a/b"}] * 2
+    assert Properties(to="mqtt/#", subject="hello", message_id="m") in [message.properties for message in messages]
+    # What MQTT clients publish to the same topic is not passed on twice.
+    publisher = scene.peer("p", at=-1)
+    publisher.publish("a/b", b"3", qos=1)
+    scene.settle()
+    assert publisher.last(Puback).reason == r.SUCCESS
+    assert [peer.payloads[2:] for peer in (literal, wild, shared)] == [[b"3"]] * 3
+    assert len(receiver.bodies) == 3
+
+
+def test_an_amqp_sender_waits_until_there_is_a_filter() -> None:
+    scene = Scene()
+    client = scene.nodes[0].client()
+    sender = client.sender("mqtt/a/b")
+    early = sender.send(Message(body=Data(b"1")).encode())
+    scene.run()
+    assert early.state is None
+    subscriber = scene.peer("s")
+    subscriber.subscribe("a/+", 1)
+    scene.run()
+    assert early.state == ACCEPTED
+    subscriber.unsubscribe("a/+")
+    scene.run()
+    late = sender.send(Message(body=Data(b"2")).encode())
+    scene.run()
+    assert late.state is None or late.state == RELEASED
+    assert subscriber.payloads == [b"1"]
+    client.close()
+    scene.close()
+
+
+def test_outcomes_of_filters_are_the_senders() -> None:
+    scene = Scene()
+    client = scene.nodes[0].client()
+    receiver = scene.nodes[0].client().receiver("mqtt/a/#", credit=10, auto=False)
+    sender = client.sender("mqtt/a/b")
+    for number, outcome in enumerate((ACCEPTED, RELEASED, Rejected(), Modified(delivery_failed=True))):
+        sent = sender.send(Message(body=Data(b"x")).encode())
+        scene.run()
+        receiver.deliveries[number].settle(outcome)
+        scene.run()
+        assert type(sent.state) is type(outcome)
+    assert len(receiver.deliveries) == 4
+    # What is no message cannot be given a topic.
+    sent = sender.send(b"\x00")
+    scene.run()
+    assert isinstance(sent.state, Rejected)
+    large = sender.send(Message(body=Data(bytes(2_000_000))).encode())
+    scene.run()
+    assert isinstance(large.state, Rejected)

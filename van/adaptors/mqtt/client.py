@@ -7,7 +7,6 @@ for octets, or at once while there is none.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -15,26 +14,27 @@ from van.adaptors.mqtt import properties as p
 from van.adaptors.mqtt import reason as r
 from van.adaptors.mqtt.message import MqttMessage, amqp_message, mqtt_message, not_a_message, rejection
 from van.adaptors.mqtt.packets import MQTT_5, Publish, Subscription, Will
+from van.adaptors.mqtt.publisher import (
+    LinkArrival,
+    Publication,
+    Publisher,
+    StreamArrival,
+    came_by,
+    is_presettled,
+)
 from van.adaptors.mqtt.reason import MqttError
-from van.adaptors.mqtt.session import Arrival, Outgoing, Session
+from van.adaptors.mqtt.session import Outgoing, Session
 from van.adaptors.mqtt.topics import is_wild, matches, split_shared
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Received, Rejected
+from van.amqp.delivery_state import RELEASED, Accepted, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, DecodeError, ErrorCondition
-from van.amqp.message import Message
 from van.routing.adaptor import Adaptor
-from van.routing.dialect.annotations import PRESETTLED, Annotations
-from van.routing.endpoint import EndpointReceiverLink, EndpointSenderLink, EndpointSession, EndpointStream
-from van.routing.forwarder import Collector, strength
-from van.routing.incoming_link import IncomingLink
-from van.routing.outgoing_link import FAILED
+from van.routing.endpoint import EndpointSenderLink, EndpointSession, EndpointStream
 
 if TYPE_CHECKING:
     from van.adaptors.mqtt.connection import ServerConnection
     from van.adaptors.mqtt.service import MqttService
 
-# Copies that a client's messages may have under way: some more than the messages that it may have itself.
-PUBLISH_CAPACITY: Final = 250
 # What a subscription's link likes to have outstanding, which counts where shared subscriptions are balanced.
 SUBSCRIPTION_CAPACITY: Final = 100
 # Large messages that are put together at a time for one client, in pieces as they come from other routers.
@@ -43,40 +43,6 @@ MAX_ASSEMBLIES: Final = 2
 WILL_SECONDS: Final = 10.0
 # Retained messages that wait for a client: with more of them it may not ask for others.
 MAX_REPLAYING: Final = 10_000
-# A message of QoS 1 or 2 that came back is sent so often in all before its client hears of it.
-MAX_ATTEMPTS: Final = 3
-
-
-class LinkArrival(Arrival):
-    """A delivery that was taken whole."""
-
-    __slots__ = ("delivery", "link")
-
-    def __init__(self, link: EndpointSenderLink, delivery: Delivery) -> None:
-        self.link = link
-        self.delivery = delivery
-
-    def done(self) -> None:
-        self.link.settle(self.delivery, ACCEPTED)
-
-    def failed(self, sent: bool) -> None:
-        self.link.settle(self.delivery, FAILED if sent else RELEASED)
-
-
-class StreamArrival(Arrival):
-    """A delivery that came in pieces."""
-
-    __slots__ = ("link", "stream")
-
-    def __init__(self, link: EndpointSenderLink, stream: EndpointStream) -> None:
-        self.link = link
-        self.stream = stream
-
-    def done(self) -> None:
-        self.stream.settle(ACCEPTED)
-
-    def failed(self, sent: bool) -> None:
-        self.stream.settle(FAILED if sent else RELEASED)
 
 
 class Assembly:
@@ -105,33 +71,6 @@ class Held:
         self.wild = is_wild(topic_filter)
 
 
-class Publication:
-    """A message that the client published: the addresses that it has to go to yet, and what became of the others.
-
-    `packet_id` is 0 for one that nobody waits for. `state` is the strongest outcome so far.
-    """
-
-    __slots__ = ("attempts", "expiry", "message", "outstanding", "packet_id", "qos", "state", "targets")
-
-    def __init__(self, message: Message, qos: int, packet_id: int, targets: list[str]) -> None:
-        self.message = message
-        self.qos = qos
-        self.packet_id = packet_id
-        self.targets = deque(targets)
-        self.outstanding = 0
-        self.attempts: dict[str, int] = {}
-        self.state: object = None
-
-    def weigh(self, state: object) -> None:
-        """Take another outcome into account."""
-        if self.state is None or strength(state) > strength(self.state):
-            self.state = state
-
-    def over(self) -> bool:
-        """Whether all outcomes are known."""
-        return not self.targets and not self.outstanding
-
-
 class Client(Adaptor):
     """One client. To the core it is an adaptor; `connection` is its network connection, None while it has none.
 
@@ -154,9 +93,7 @@ class Client(Adaptor):
         self.held: dict[str, Held] = {}
         self.over = False
         self._by_link: dict[EndpointSenderLink, Held] = {}
-        self._sender: EndpointReceiverLink | None = None
-        self._sending: deque[Publication] = deque()
-        self._sent: dict[Delivery, tuple[Publication, str]] = {}
+        self._publisher = Publisher(service, self.links, self._finish)
         self._stalled: list[EndpointSenderLink] = []
         self._assemblies: dict[EndpointStream, Assembly] = {}
         self.on_wake = self._wake
@@ -212,7 +149,7 @@ class Client(Adaptor):
 
     def _ends_at(self) -> float:
         """When the session is over: a little later where the will has not found its way yet."""
-        return self.state.expires_at + (WILL_SECONDS if self._sending else 0.0)
+        return self.state.expires_at + (WILL_SECONDS if self._publisher.busy else 0.0)
 
     def _publish_will(self, will: Will) -> None:
         properties = {name: value for name, value in will.properties.items() if name != p.WILL_DELAY_INTERVAL}
@@ -229,8 +166,7 @@ class Client(Adaptor):
         for assembly in list(self._assemblies.values()):
             assembly.stream.settle(RELEASED)
         self._assemblies.clear()
-        # What was sent has its way to go, and nobody hears of it any more.
-        self._sent.clear()
+        self._publisher.end()
         self.links.close()
 
     # -- what the core says ----------------------------------------------------------------------------------------
@@ -240,11 +176,7 @@ class Client(Adaptor):
         now = self.router.now
         links = self.links
         links.look()
-        if links.told:
-            told = links.told
-            links.told = []
-            for delivery in told:
-                self._told(delivery)
+        self._publisher.look()
         if links.ready:
             ready = links.ready
             links.ready = []
@@ -264,7 +196,7 @@ class Client(Adaptor):
             for link in stalled:
                 if link in self._by_link:
                     self._take(link, now)
-        self._pump()
+        self._publisher.pump()
 
     def _may_take(self) -> bool:
         """Whether a message that somebody waits for may be taken."""
@@ -354,17 +286,13 @@ class Client(Adaptor):
 
     def _refuse(self, arrival: LinkArrival | StreamArrival | None, state: Rejected) -> None:
         self.state.dropped += 1
-        if isinstance(arrival, LinkArrival):
-            arrival.link.settle(arrival.delivery, state)
-        elif isinstance(arrival, StreamArrival):
-            arrival.stream.settle(state)
+        if arrival is not None:
+            arrival.settle(state)
 
     def _is_own(self, delivery: Delivery) -> bool:
         """Whether the client itself has published this."""
-        origin = delivery.origin
-        while isinstance(origin, Collector):
-            origin = origin.delivery.origin
-        return isinstance(origin, IncomingLink) and origin.link is self._sender
+        incoming = came_by(delivery)
+        return incoming is not None and incoming.link is self._publisher.sender
 
     # -- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -428,13 +356,13 @@ class Client(Adaptor):
     @property
     def busy(self) -> bool:
         """Whether a message of the client waits, so that it cannot publish another."""
-        return len(self._sending) > 0
+        return self._publisher.busy
 
     # -- messages of the client ----------------------------------------------------------------------------------------
 
     def publish(self, publish: Publish) -> bool:
         """Publish a message; False: not now. `packet_id` 0: nobody waits for its outcome."""
-        if self._sending and self.connection is not None:
+        if self._publisher.busy and self.connection is not None:
             return False
         service = self.service
         if publish.topic.startswith("$"):
@@ -449,80 +377,9 @@ class Client(Adaptor):
         except MqttError as error:
             self._published(publish.packet_id, publish.qos, error.reason)
             return True
-        publication = Publication(amqp, publish.qos, publish.packet_id, service.targets(publish.topic, publish.retain))
-        self._sending.append(publication)
-        self._pump()
+        targets = service.targets(publish.topic, retain=publish.retain)
+        self._publisher.publish(Publication(amqp, publish.qos, targets, packet_id=publish.packet_id))
         return True
-
-    def _pump(self) -> None:
-        """Send what may be sent now of what waits."""
-        sending = self._sending
-        if not sending:
-            return
-        sender = self._sender
-        if sender is None:
-            try:
-                sender = self._sender = self.links.attach_incoming("", PUBLISH_CAPACITY)
-            except AmqpLinkError as refusal:
-                self.service.log("warning", "publishing refused", reason=str(refusal))
-                return
-        while sending:
-            publication = sending[0]
-            while publication.targets:
-                if sender.link_credit <= 0 or self.links.room() <= 0:
-                    return
-                self._send(sender, publication, publication.targets.popleft())
-            sending.popleft()
-            if publication.over():
-                self._finish(publication)
-        # What was told meanwhile: those that nobody receives.
-        told = self.links.told
-        if told:
-            self.links.told = []
-            for delivery in told:
-                self._told(delivery)
-
-    def _send(self, sender: EndpointReceiverLink, publication: Publication, target: str) -> None:
-        message = publication.message
-        assert message.properties is not None
-        message.properties.to = target
-        settled = publication.qos == 0
-        if not settled:
-            publication.outstanding += 1
-            publication.attempts[target] = publication.attempts.get(target, 0) + 1
-        delivery = sender.send(message.encode(), settled)
-        if not settled:
-            self._sent[delivery] = (publication, target)
-
-    def _told(self, delivery: Delivery) -> None:
-        """Somebody has spoken of a delivery of ours."""
-        state = delivery.state
-        if self.links.owes(delivery):
-            if type(state) is Received or state is None:
-                return
-            self.links.settle_sent(delivery, state)
-        known = self._sent.pop(delivery, None)
-        if known is None:
-            return
-        publication, target = known
-        publication.outstanding -= 1
-        if self._again(publication, target, state):
-            publication.targets.append(target)
-            if publication not in self._sending:
-                self._sending.append(publication)
-            return
-        publication.weigh(state)
-        if publication.over() and publication not in self._sending:
-            self._finish(publication)
-
-    def _again(self, publication: Publication, target: str, state: object) -> bool:
-        """Whether a copy that came back is sent once more: one of QoS 2 only where nobody can have it."""
-        if publication.attempts.get(target, 0) >= MAX_ATTEMPTS or self.over:
-            return False
-        if type(state) is Modified:
-            return publication.qos == 1 and self.service.reachable(target)
-        shared = target.startswith(self.service.addresses.shares)
-        return shared and type(state) is not Rejected and type(state) is not Accepted and self.service.reachable(target)
 
     def _finish(self, publication: Publication) -> None:
         """All outcomes of a message are known."""
@@ -556,14 +413,6 @@ class Client(Adaptor):
         else:
             connection.published(packet_id, qos, reason)
         self.router.touch(self)
-
-
-def is_presettled(delivery: Delivery) -> bool:
-    """Whether a delivery came into the network settled; one of several frames is not on its way between routers."""
-    if delivery.settled:
-        return True
-    annotations = delivery.annotations
-    return isinstance(annotations, Annotations) and annotations.flags & PRESETTLED != 0
 
 
 _REASONS: Final[dict[str, int]] = {

@@ -27,6 +27,8 @@ from van.amqp.types import Symbol
 
 RETAIN: Final = Symbol("x-opt-mqtt-retain")
 QOS: Final = Symbol("x-opt-mqtt-qos")
+# The topic of a message that was sent to its address by AMQP, for those who receive by another.
+TOPIC: Final = Symbol("x-opt-mqtt-topic")
 # Where a name comes twice, in a map as AMQP has it something would be lost: all names and values in turn.
 USER_PROPERTIES: Final = Symbol("x-opt-mqtt-user-properties")
 # Where a content type is no symbol.
@@ -117,12 +119,9 @@ def mqtt_message(payload: bytes, addresses: Addresses, topic: str) -> MqttMessag
     """
     message = Message.decode(payload)
     properties: p.Properties = {}
+    topic = topic or topic_of(message, addresses)
     theirs = message.properties
     if theirs is not None:
-        if not topic and theirs.subject:
-            topic = theirs.subject
-        if not topic and theirs.to:
-            topic = addresses.topic(theirs.to)
         content_type = theirs.content_type
         if content_type is not None and fits(content_type):
             properties[p.CONTENT_TYPE] = str(content_type)
@@ -150,6 +149,19 @@ def mqtt_message(payload: bytes, addresses: Addresses, topic: str) -> MqttMessag
     if header is not None and header.ttl is not None:
         result.expiry = header.ttl / 1000
     return result
+
+
+def topic_of(message: Message, addresses: Addresses) -> str:
+    """The topic that a message says it has, empty where it says none; it may be no topic name."""
+    annotated = (message.message_annotations or {}).get(TOPIC)
+    if isinstance(annotated, str):
+        return annotated
+    properties = message.properties
+    if properties is None:
+        return ""
+    if properties.subject:
+        return properties.subject
+    return addresses.topic(properties.to) if properties.to else ""
 
 
 def fits(text: str) -> bool:

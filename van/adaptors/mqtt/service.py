@@ -2,7 +2,9 @@
 
 A message goes to the address of its topic, and to one for each filter with wildcards and each shared subscription that
 matches; a router knows these from the addresses of the network that it is told of. On an edge router, which is not
-told, messages go to the address of their topic alone.
+told, messages are handed to a service of an interior router, which sees to that.
+
+What AMQP clients of this router send to the address of a topic is passed on to filters, too.
 """
 
 from __future__ import annotations
@@ -13,20 +15,23 @@ from typing import TYPE_CHECKING, Final, cast
 
 from van.adaptors.amqp import Log, no_log
 from van.adaptors.mqtt import reason as r
-from van.adaptors.mqtt.client import Client, is_presettled
+from van.adaptors.mqtt.client import Client
 from van.adaptors.mqtt.connection import Settings
-from van.adaptors.mqtt.message import mqtt_message, not_a_message, rejection
+from van.adaptors.mqtt.message import TOPIC, mqtt_message, not_a_message, rejection, topic_of
 from van.adaptors.mqtt.packets import Connect
+from van.adaptors.mqtt.publisher import LinkArrival, Publication, Publisher, StreamArrival, came_by, is_presettled
 from van.adaptors.mqtt.reason import MqttError
 from van.adaptors.mqtt.retained import RetainedStore
 from van.adaptors.mqtt.session import Store
-from van.adaptors.mqtt.topics import DEFAULT_PREFIX, Addresses, FilterTree
+from van.adaptors.mqtt.topics import DEFAULT_PREFIX, Addresses, FilterTree, check_topic
 from van.adaptors.service import PeerInfo, Service
-from van.amqp.delivery_state import ACCEPTED
+from van.amqp.delivery_state import ACCEPTED, RELEASED
 from van.amqp.errors import AmqpSessionError, DecodeError, ErrorCondition
+from van.amqp.message import Message
 from van.routing.address import Address, AddressConfig, AddressWatcher, Distribution, address_key
 from van.routing.edge_router import EdgeRouter
-from van.routing.endpoint import EndpointSenderLink
+from van.routing.endpoint import EndpointReceiverLink, EndpointSenderLink, EndpointSession
+from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
 
 if TYPE_CHECKING:
@@ -36,8 +41,11 @@ if TYPE_CHECKING:
 MAX_SESSIONS: Final = 10_000
 # What may wait for all clients together, and for those that are not connected, in octets.
 MAX_STORED_OCTETS: Final = 67_108_864
-# The link by which messages come that are to be retained.
-RETAINED_CAPACITY: Final = 250
+# Of the service's own links.
+LINK_CAPACITY: Final = 250
+
+# Topics that AMQP senders here send to, and for which messages are passed on to filters; others reach their own alone.
+MAX_RELAYS: Final = 1000
 
 Admit = Callable[[Connect, PeerInfo], int]
 """Called with a Connect; returns the reason code of its answer, 0 to let the client in."""
@@ -48,26 +56,59 @@ def admit_everybody(connect: Connect, info: PeerInfo) -> int:
     return r.SUCCESS
 
 
-class _Filters(AddressWatcher):
-    """Keeps note of the addresses that are filters."""
+class _Watcher(AddressWatcher):
+    """Keeps note of the addresses that are filters, and of those topics that others than MQTT clients send to here."""
 
-    __slots__ = ("_addresses", "tree")
+    __slots__ = ("_service", "filters", "senders")
 
-    def __init__(self, addresses: Addresses, router: Router) -> None:
-        self._addresses = addresses
-        self.tree = FilterTree()
-        for address in router.addresses.values():
+    def __init__(self, service: MqttService) -> None:
+        self._service = service
+        self.filters = FilterTree()
+        # By the key of the address: its topic, and how many send to it.
+        self.senders: dict[str, tuple[str, int]] = {}
+        for address in service.router.addresses.values():
             self.made(address)
+            for link in address.incoming:
+                self.sender_attached(link)
 
     def made(self, address: Address) -> None:
-        topic_filter = self._addresses.of_key(address.key)
+        topic_filter = self._service.addresses.of_key(address.key)
         if topic_filter:
-            self.tree.add(topic_filter, address.key, address)
+            self.filters.add(topic_filter, address.key, address)
+            self._service.filters_changed()
 
     def forgotten(self, address: Address) -> None:
-        topic_filter = self._addresses.of_key(address.key)
+        topic_filter = self._service.addresses.of_key(address.key)
         if topic_filter:
-            self.tree.remove(topic_filter, address.key)
+            self.filters.remove(topic_filter, address.key)
+            self._service.filters_changed()
+
+    def sender_attached(self, link: IncomingLink) -> None:
+        self._count(link, 1)
+
+    def sender_gone(self, link: IncomingLink) -> None:
+        self._count(link, -1)
+
+    def _count(self, link: IncomingLink, change: int) -> None:
+        key = link.address.key
+        topic = self._service.addresses.topic_of_key(key) if not link.anonymous else ""
+        if topic:
+            count = self.senders.get(key, ("", 0))[1] + change
+            if count > 0:
+                self.senders[key] = (topic, count)
+            else:
+                self.senders.pop(key, None)
+            self._service.filters_changed()
+
+
+class _Relay:
+    """The link by which messages of AMQP senders to a topic's address are taken, for filters that match it."""
+
+    __slots__ = ("link", "topic")
+
+    def __init__(self, topic: str, link: EndpointSenderLink) -> None:
+        self.topic = topic
+        self.link = link
 
 
 class MqttService(Service):
@@ -108,9 +149,24 @@ class MqttService(Service):
         self._treat(f"{prefix}/#", Distribution.MULTICAST)
         self._treat(self.addresses.retained, Distribution.MULTICAST)
         self._treat(f"{self.addresses.shares}#", Distribution.BALANCED)
-        self._filters = _Filters(self.addresses, router)
-        router.address_watchers.append(self._filters)
-        self._retained_link = self.session.attach_outgoing(self.addresses.retained, RETAINED_CAPACITY)
+        self._treat(self.addresses.publish, Distribution.CLOSEST)
+        self._publisher = Publisher(self, self.session, self._passed_on)
+        self._filters_changed = False
+        self._relays: dict[str, _Relay] = {}
+        self._relay_of: dict[EndpointSenderLink, _Relay] = {}
+        # Links that are not asked while the publisher has no credit.
+        self._waiting: list[EndpointSenderLink] = []
+        self._watcher = _Watcher(self)
+        router.address_watchers.append(self._watcher)
+        self._retained_link = self.session.attach_outgoing(self.addresses.retained, LINK_CAPACITY)
+        # An edge router is not told of addresses elsewhere: it hands messages to who knows them.
+        self._knows_all = not isinstance(router, EdgeRouter)
+        self._uplink: EndpointReceiverLink | None = None
+        self._publish_link: EndpointSenderLink | None = None
+        if self._knows_all:
+            self._publish_link = self.session.attach_outgoing(self.addresses.publish, LINK_CAPACITY)
+        else:
+            self._uplink = self.session.attach_incoming(self.addresses.publish, LINK_CAPACITY)
 
     def _treat(self, pattern: str, distribution: Distribution) -> None:
         """Have addresses distributed as they have to be, unless the configuration has the same pattern."""
@@ -170,25 +226,30 @@ class MqttService(Service):
 
     # -- addresses ---------------------------------------------------------------------------------------------------
 
-    def targets(self, topic: str, retain: bool) -> list[str]:
-        """The addresses that a message of this topic goes to: those that somebody receives from."""
+    def targets(self, topic: str, *, retain: bool = False, literal: bool = True) -> list[str]:
+        """The addresses that a message of this topic goes to: those that somebody receives from.
+
+        literal: also the topic's own.
+        """
         addresses = self.addresses
-        router = self.router
-        literal = addresses.of(topic)
         found = []
-        if self.reachable(literal):
-            found.append(literal)
-        for value in self._filters.tree.match(topic):
-            address = cast("Address", value)
-            if address.reachable():
-                found.append(self._text(address.key))
-        if retain and not router.ending:
+        if self._uplink is not None and self._uplink.reachable:
+            found.append(addresses.publish)
+        else:
+            own = addresses.of(topic)
+            if literal and self.reachable(own):
+                found.append(own)
+            for value in self._watcher.filters.match(topic):
+                address = cast("Address", value)
+                if address.reachable():
+                    found.append(self._text(address.key))
+        if retain and not self.router.ending:
             found.append(addresses.retained)
         return found
 
     def reachable(self, text: str) -> bool:
         """Whether somebody receives from an address, or might: an edge router does not know."""
-        if isinstance(self.router, EdgeRouter):
+        if not self._knows_all:
             return True
         address = self.router.addresses.get(address_key(text, self.router.id))
         return address is not None and address.reachable()
@@ -198,30 +259,110 @@ class MqttService(Service):
         end = "/" if key[-1] in "/." else ""
         return key[1:] + end
 
-    # -- retained messages -------------------------------------------------------------------------------------------
+    # -- what comes by the service's own links -----------------------------------------------------------------------
+
+    def filters_changed(self) -> None:
+        """Filters or senders came or went: who needs a relay is found out in `work`."""
+        if not self._filters_changed:
+            self._filters_changed = True
+            self.session.wake()
 
     def work(self) -> None:
         session = self.session
         session.look()
-        for noted in (session.told, session.credited, session.grown):
-            noted.clear()
-        ready = session.ready
-        session.ready = []
-        for link in ready:
-            while (delivery := link.take()) is not None:
-                if delivery.chunks is None:
-                    self._retain(link, delivery, delivery.payload)
-                else:
-                    stream = link.stream(delivery, session)
-                    payload = b"".join(stream.read(self.settings.max_packet_size + 1))
-                    if stream.finished:
-                        stream.settle(self._keep(payload, is_presettled(delivery)))
-                    else:
-                        text = "a message to be retained that is too large, or was sent on before it was whole"
-                        stream.settle(rejection(ErrorCondition.MESSAGE_SIZE_EXCEEDED, text))
+        if self.stopped:
+            return
+        if self._filters_changed:
+            self._filters_changed = False
+            self._look_for_relays()
+        self._publisher.look()
+        self._publisher.pump()
+        session.credited.clear()
+        session.grown.clear()
+        links = [*self._waiting, *session.ready]
+        session.ready.clear()
+        self._waiting.clear()
+        for link in links:
+            self._take(link)
 
-    def _retain(self, link: EndpointSenderLink, delivery: Delivery, payload: bytes) -> None:
-        link.settle(delivery, self._keep(payload, delivery.settled))
+    def _take(self, link: EndpointSenderLink) -> None:
+        """Take what waits on a link of the service."""
+        while True:
+            if link is not self._retained_link and self._publisher.busy:
+                self._waiting.append(link)
+                return
+            delivery = link.take()
+            if delivery is None:
+                return
+            if delivery.chunks is None:
+                arrival = LinkArrival(link, delivery)
+                self._taken(link, delivery, delivery.payload, arrival)
+                continue
+            stream = link.stream(delivery, self.session)
+            payload = b"".join(stream.read(self.settings.max_packet_size + 1))
+            if stream.finished:
+                self._taken(link, delivery, payload, StreamArrival(link, stream))
+            else:
+                # Nobody waits for the rest.
+                text = "a message that is too large, or was sent on before it was whole"
+                stream.settle(rejection(ErrorCondition.MESSAGE_SIZE_EXCEEDED, text))
+
+    def _taken(
+        self, link: EndpointSenderLink, delivery: Delivery, payload: bytes, arrival: LinkArrival | StreamArrival
+    ) -> None:
+        """A message is here."""
+        if link is self._retained_link:
+            arrival.settle(self._keep(payload, is_presettled(delivery)))
+            return
+        relay = self._relay_of.get(link)
+        if relay is not None and not self._is_foreign(delivery):
+            # It has gone to the filters already, where it came into the network.
+            arrival.settle(RELEASED)
+            return
+        try:
+            message = Message.decode(payload)
+            topic = relay.topic if relay is not None else topic_of(message, self.addresses)
+            check_topic(topic)
+        except (DecodeError, MqttError) as error:
+            arrival.settle(not_a_message(error.description))
+            return
+        targets = self.targets(topic, literal=relay is None)
+        if relay is not None:
+            message.message_annotations = {**(message.message_annotations or {}), TOPIC: topic}
+        qos = 0 if is_presettled(delivery) else 1
+        self._publisher.publish(Publication(message, qos, targets, arrival=arrival))
+
+    def _passed_on(self, publication: Publication) -> None:
+        """What was passed on has its outcome."""
+        arrival = publication.arrival
+        if arrival is not None:
+            arrival.settle(publication.state if publication.state is not None else RELEASED)
+
+    def _is_foreign(self, delivery: Delivery) -> bool:
+        """Whether somebody else than an MQTT client has sent this here."""
+        incoming = came_by(delivery)
+        if incoming is None or incoming.between_routers:
+            return False
+        session = incoming.link.session
+        return not (isinstance(session, EndpointSession) and isinstance(session.adaptor, (Client, MqttService)))
+
+    def _look_for_relays(self) -> None:
+        """Have a relay for each topic that AMQP senders here send to, and that somebody has a filter for."""
+        wanted: dict[str, str] = {}
+        if self._watcher.filters.count and self._knows_all:
+            for key, (topic, _) in self._watcher.senders.items():
+                if any(cast("Address", value).reachable() for value in self._watcher.filters.match(topic)):
+                    wanted[key] = topic
+        for key in [key for key in self._relays if key not in wanted]:
+            relay = self._relays.pop(key)
+            del self._relay_of[relay.link]
+            self.session.detach(relay.link)
+        for key, topic in wanted.items():
+            if key not in self._relays and len(self._relays) < MAX_RELAYS:
+                link = self.session.attach_outgoing(self.addresses.of(topic), LINK_CAPACITY)
+                relay = self._relays[key] = self._relay_of[link] = _Relay(topic, link)
+
+    # -- retained messages -------------------------------------------------------------------------------------------
 
     def _keep(self, payload: bytes, settled: bool) -> object:
         """Retain a message; returns its outcome."""
@@ -266,8 +407,9 @@ class MqttService(Service):
             if connection is not None:
                 connection.fail(r.SERVER_SHUTTING_DOWN, "the service ends")
             client.end()
-        if self._filters in self.router.address_watchers:
-            self.router.address_watchers.remove(self._filters)
+        if self._watcher in self.router.address_watchers:
+            self.router.address_watchers.remove(self._watcher)
+        self._publisher.end()
         super().stop()
 
     # -- counts ------------------------------------------------------------------------------------------------------

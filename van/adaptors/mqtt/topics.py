@@ -21,6 +21,7 @@ MAX_GROUP_LENGTH: Final = 256
 
 SHARE: Final = "$share"
 RETAINED: Final = "$retained"
+PUBLISH: Final = "$publish"
 
 DEFAULT_PREFIX: Final = "mqtt"
 
@@ -88,7 +89,7 @@ def matches(topic_filter: str, topic: str) -> bool:
 class Addresses:
     """Which address is which topic, under one prefix. Raises ValueError for a prefix that cannot be one."""
 
-    __slots__ = ("_under", "prefix", "retained", "shares")
+    __slots__ = ("_under", "prefix", "publish", "retained", "shares")
 
     def __init__(self, prefix: str) -> None:
         wrong = not prefix or prefix[0] in "_$/" or prefix[-1] in "/." or ":" in prefix or is_wild(prefix)
@@ -98,6 +99,7 @@ class Addresses:
         self._under = prefix + "/"
         self.shares = f"{prefix}{SHARE}/"
         self.retained = prefix + RETAINED
+        self.publish = prefix + PUBLISH
 
     def of(self, topic: str, group: str = "") -> str:
         """The address of a topic or filter, or that of a shared subscription."""
@@ -125,6 +127,13 @@ class Addresses:
             text = key[1 + len(self._under) :]
             return text if is_wild(text) else ""
         return ""
+
+    def topic_of_key(self, key: str) -> str:
+        """The topic whose address has this key; empty where it is none."""
+        if not key.startswith(self._under, 1):
+            return ""
+        text = key[1 + len(self._under) :]
+        return "" if is_wild(text) else text
 
 
 class _Branch:
