@@ -247,7 +247,7 @@ def test_what_a_client_has_agreed_upon_by_tls_is_offered_to_the_server() -> None
 def test_the_client_is_named_by_the_proxy_protocol_at_both_ends(accepted: int, passed_on: int, pieces: int) -> None:
     from van.adaptors.tcp.proxy_protocol import proxy_header
 
-    scene = Flows(2, listen={"proxy_protocol": "v1"}, connect={"proxy_protocol": f"v{passed_on}"})
+    scene = Flows(2, listen={"proxy_protocol": True}, connect={"proxy_protocol": passed_on})
     client = scene.client()
     places = ("198.51.100.7", 1234), ("203.0.113.9", 443)
     octets = proxy_header(accepted, *places) + b"hello"
@@ -265,7 +265,7 @@ def test_the_client_is_named_by_the_proxy_protocol_at_both_ends(accepted: int, p
 
 
 def test_a_header_that_is_expected_and_does_not_come() -> None:
-    scene = Flows(2, listen={"proxy_protocol": "v2"})
+    scene = Flows(2, listen={"proxy_protocol": True})
     client = scene.client()
     client.send(b"GET / HTTP/1.1\r\n")
     assert client.lost

@@ -23,7 +23,6 @@ from van.routing.router import Router
 
 # So many connections of a server are what *balanced* likes best: beyond that others are preferred.
 CAPACITY: Final = 250
-PROXY_VERSIONS: Final = {"": 0, "v1": 1, "v2": 2}
 # How often a server is tried that could not be reached, in seconds, while others stand in for it.
 PROBE_INTERVAL: Final = 1.0
 # A stream whose head has not come whole is read in such pieces.
@@ -34,8 +33,8 @@ class TcpConnectingService(ConnectingService):
     """A server behind an address.
 
     capacity: see CAPACITY. idle_timeout: a connection in which nothing has moved for so long is reset, in seconds; 0
-    for never. proxy_protocol: the version of the PROXY protocol in which the server is told who its client is, `v1` or
-    `v2`; empty for not at all.
+    for never. proxy_protocol: the version of the PROXY protocol in which the server is told who its client is, 1 or 2;
+    0 for not at all.
 
     While the server cannot be reached, and others receive at the address, this one steps aside: `aside`.
     """
@@ -49,11 +48,11 @@ class TcpConnectingService(ConnectingService):
         *,
         capacity: int = CAPACITY,
         idle_timeout: float = 0.0,
-        proxy_protocol: str = "",
+        proxy_protocol: int = 0,
     ) -> None:
         super().__init__(router, name, address, log)
         self.idle_timeout = idle_timeout
-        self.proxy_protocol = PROXY_VERSIONS[proxy_protocol]
+        self.proxy_protocol = proxy_protocol
         self.annotations = stream_annotations(router)
         self.complaints = Complaints(self)
         self.flows: dict[ConnectingFlow, None] = {}

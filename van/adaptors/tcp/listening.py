@@ -36,8 +36,8 @@ class TcpListeningService(ListeningService):
     """A port here that leads to an address.
 
     idle_timeout: a connection in which nothing has moved for so long is reset, in seconds; 0 for never.
-    proxy_protocol: each connection has to begin with a header of the PROXY protocol, in either version; empty: none
-    has. tell_client: the other end is told who the client is, so that it can tell its server.
+    proxy_protocol: each connection has to begin with a header of the PROXY protocol, in either version. tell_client:
+    the other end is told who the client is, so that it can tell its server.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TcpListeningService(ListeningService):
         log: Log,
         *,
         idle_timeout: float = 0.0,
-        proxy_protocol: str = "",
+        proxy_protocol: bool = False,
         tell_client: bool = True,
     ) -> None:
         super().__init__(router, name, address, log)
