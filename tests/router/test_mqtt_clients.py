@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from tests.router.running import PATIENCE, PLAIN, Running, running, until
 from tests.router.site_file import SiteFile
 from van.adaptors.mqtt.service import MqttService
+from van.amqp.message import AmqpValue
 from van.client import connect
 
 SERVICE = """
@@ -223,9 +224,14 @@ async def test_paho_and_an_amqp_client(site: SiteFile) -> None:
             client.receiver("mqtt/to/+") as receiver,
             client.sender("mqtt/to/mqtt") as sender,
         ):
-            await sender.send("hello mqtt")
-            message = await trio.to_thread.run_sync(made.message)
-            assert message.payload == b"hello mqtt"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sender.send, "hello mqtt")
+                message = await trio.to_thread.run_sync(made.message)
+                assert message.payload == b"hello mqtt"
+                # The filter is for this one, too.
+                got = await receiver.receive()
+                assert got.message.body == AmqpValue("hello mqtt")
+                got.accept()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, lambda: made.publish("to/amqp", b"hello amqp", 2))
                 got = await receiver.receive()
