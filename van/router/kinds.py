@@ -117,7 +117,8 @@ KINDS: Final[dict[str, Kind]] = {
         module="van.adaptors.http.http2_service",
         listening="Http2ListeningService",
         connecting="Http2ConnectingService",
-        alpn=("h2",),
+        # Its ports take both; a server is asked for the first alone.
+        alpn=("h2", "http/1.1"),
     ),
     "udp": Kind(
         module="van.adaptors.udp",

@@ -345,8 +345,8 @@ class Scene:
         """Nothing is left behind."""
         self.run()
         for end in self.ends:
-            adaptor: Any = end.adaptor
-            assert end.gone or not adaptor.sinks
+            adaptor: Any = getattr(end.adaptor, "inner", None) or end.adaptor
+            assert end.gone or not getattr(adaptor, "sinks", None)
             end.lose()
         self.run()
         assert not self.service.exchanges

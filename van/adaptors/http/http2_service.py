@@ -9,12 +9,14 @@ from typing import Final
 from van.adaptors.amqp import Log
 from van.adaptors.http.exchange import LINK_CAPACITY
 from van.adaptors.http.far_side import HttpConnectingService, ServerExchange
+from van.adaptors.http.http1 import KEEP_ALIVE_TIMEOUT, Complaints
+from van.adaptors.http.http1_near import Http1ListeningService
+from van.adaptors.http.http2_either import EitherVersion
 from van.adaptors.http.http2_far import FarConnection
 from van.adaptors.http.http2_limits import IDLE_TIMEOUT
 from van.adaptors.http.http2_near import NearConnection
-from van.adaptors.http.near_side import DEFAULT_TIMEOUT, HttpListeningService
+from van.adaptors.http.near_side import DEFAULT_TIMEOUT
 from van.adaptors.service import PeerInfo
-from van.adaptors.tcp.flow import Complaints
 from van.routing.adaptor import Adaptor
 from van.routing.router import Router
 
@@ -28,10 +30,11 @@ FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 10.0
 
 
-class Http2ListeningService(HttpListeningService):
-    """A port for clients of HTTP/2.
+class Http2ListeningService(Http1ListeningService):
+    """A port for clients of HTTP/2, and of HTTP/1.1.
 
-    idle_timeout: a connection without any request for so long is ended, in seconds. The rest is as for every version.
+    idle_timeout: a connection without any request for so long is ended, in seconds; None: as each version has it. The
+    rest is as `Http1ListeningService` has it.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Http2ListeningService(HttpListeningService):
         forwarded: bool = True,
         x_forwarded: bool = False,
         aggregate: str = "",
-        idle_timeout: float = IDLE_TIMEOUT,
+        idle_timeout: float | None = None,
     ) -> None:
         super().__init__(
             router,
@@ -56,12 +59,16 @@ class Http2ListeningService(HttpListeningService):
             forwarded=forwarded,
             x_forwarded=x_forwarded,
             aggregate=aggregate,
+            idle_timeout=KEEP_ALIVE_TIMEOUT if idle_timeout is None else idle_timeout,
         )
-        self.idle_timeout = idle_timeout
-        self.complaints = Complaints(self)
+        self.http2_idle_timeout = IDLE_TIMEOUT if idle_timeout is None else idle_timeout
 
     def accept(self, info: PeerInfo) -> Adaptor:
-        return NearConnection(self, self.complaints, info, idle_timeout=self.idle_timeout)
+        if info.alpn == "h2":
+            return NearConnection(self, self.complaints, info, idle_timeout=self.http2_idle_timeout)
+        if info.alpn:
+            return super().accept(info)
+        return EitherVersion(self, info, self.http2_idle_timeout)
 
 
 class Http2ConnectingService(HttpConnectingService):
