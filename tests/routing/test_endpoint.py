@@ -125,6 +125,28 @@ def test_a_message_whose_sender_settles_first(scene: Scene) -> None:
     scene.close()
 
 
+def test_a_sender_that_waits_no_longer(scene: Scene) -> None:
+    scene.other.session.recalled = []
+    whole = scene.link.send(b"hello")
+    scene.link.begin(b"head")
+    scene.run()
+    scene.link.append(b"tail", more=False)
+    scene.run()
+    (delivery,) = scene.other.taken
+    (stream,) = scene.other.streams
+    assert b"".join(stream.read(100)) == b"headtail"
+    for sent in (whole, scene.one.session.unsettled_in[whole.delivery_id + 1]):
+        scene.one.session.settle_sent(sent, None)
+    scene.run()
+    assert scene.other.session.recalled == [delivery, stream.delivery]
+    scene.receiver.settle(delivery, ACCEPTED)
+    stream.settle(ACCEPTED)
+    scene.run()
+    assert not scene.one.told
+    assert scene.link.link_credit == 4
+    scene.close()
+
+
 def test_a_presettled_message(scene: Scene) -> None:
     scene.link.send(b"hello", settled=True)
     scene.run()

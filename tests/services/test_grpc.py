@@ -163,6 +163,8 @@ def test_a_call_is_cancelled(scene: Scene) -> None:
     assert next(answers) in (b"one", b"two")
     answers.cancel()
     assert scene.waiting().cancelled.wait(PATIENCE)
+    for handlers in scene.servers:
+        handlers.reset()
     future = scene.stub.wait.future(b"", timeout=PATIENCE)
     handlers = scene.waiting()
     future.cancel()

@@ -51,13 +51,15 @@ class EndpointSession(Session):
     whether it may say more. One that was released because nobody receives is in here before `send` returns.
     `credited`: incoming links that may send more than before.
     `grown`: streams taken here of which more has come, or that have ended or were aborted.
+    `recalled`: deliveries taken here, and not settled yet, that their senders have settled: they wait for no outcome.
+    None, as it is at first, for an adaptor that does not want to know.
 
     `room` says how many octets may be sent on now, so that the router's byte budget holds.
 
     Raises `AmqpSessionError` when there is no memory for one more.
     """
 
-    __slots__ = ("adaptor", "credited", "grown", "owners", "ready", "router", "told", "touched")
+    __slots__ = ("adaptor", "credited", "grown", "owners", "ready", "recalled", "router", "told", "touched")
 
     def __init__(self, router: Router, adaptor: Adaptor, name: str) -> None:
         """router: the core. adaptor: whom to touch. name: of the links, for management and the log."""
@@ -77,6 +79,7 @@ class EndpointSession(Session):
         self.told: list[Delivery] = []
         self.credited: list[EndpointReceiverLink] = []
         self.grown: list[EndpointStream] = []
+        self.recalled: list[Delivery] | None = None
         window = connection.window_policy.begin(self)
         if window <= 0:
             raise AmqpSessionError(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no memory left for a session's window")
@@ -231,6 +234,9 @@ class EndpointSession(Session):
             if delivery.chunks is None:
                 # Its sender does not wait any more; whoever took it has the octets, and nothing to settle.
                 delivery.holder.held -= len(delivery.payload)
+            if self.recalled is not None:
+                self.recalled.append(delivery)
+                self.wake()
 
     def shrink_window(self, window: int) -> None:
         if window < self.incoming_window:

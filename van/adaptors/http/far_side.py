@@ -78,6 +78,7 @@ class HttpConnectingService(ConnectingService):
         self._arrived: deque[ServerExchange] = deque()
         self._streams: dict[EndpointStream, ServerExchange] = {}
         self._heads: dict[EndpointStream, IncomingBody] = {}
+        self.session.recalled = []
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
@@ -152,6 +153,11 @@ class HttpConnectingService(ConnectingService):
             session.grown = []
             for stream in grown:
                 self._grown(stream)
+        if session.recalled:
+            recalled = set(session.recalled)
+            session.recalled = []
+            for exchange in [exchange for exchange in self.exchanges if exchange.delivery in recalled]:
+                exchange.recalled()
         session.credited.clear()
         while self.queue and self.can_send():
             self.queue.popleft().dispatch()
@@ -476,6 +482,10 @@ class ServerExchange(Exchange):
         else:
             self._settle(failed("the response could not be delivered"))
             self._broken_off()
+
+    def recalled(self) -> None:
+        """Nobody waits for the response any more."""
+        self._broken_off()
 
     def grown(self) -> None:
         """There is more of the request, or it broke off."""
