@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.interop.harness import Router, free_port
+from tests.interop.harness import PATIENCE, PROJECT, Router, free_port
 
 SITE = """
 [router]
@@ -42,6 +46,16 @@ class Sites:
         self.hub = hub
         self.east = east
         self.ports: dict[str, int] = {}
+
+    def wait_for_address(self, router: Router, address: str) -> None:
+        """Wait until a router knows that somebody at another one receives there."""
+        command = [sys.executable, "-m", "van.cli", "status", "addresses", "-o", "json", "--url", router.url()]
+        end = time.monotonic() + PATIENCE
+        while True:
+            said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=PROJECT, check=True)
+            if any(row["key"] == f"M{address}" and row["remoteCount"] for row in json.loads(said.stdout)):
+                return
+            assert time.monotonic() < end, said.stdout
 
     def check_alive(self) -> None:
         for router in (self.west, self.hub, self.east):
