@@ -234,6 +234,51 @@ def test_an_outcome_before_the_end_stops_the_stream(scene: Scene, outcome: objec
     scene.close()
 
 
+def test_the_sender_settles_what_was_taken(scene: Scene) -> None:
+    scene.other.session.recalled = []
+    whole = scene.link.send(b"hello")
+    scene.run()
+    (taken,) = scene.other.taken
+    stream = scene.stream()
+    streamed = stream.delivery
+    streaming = scene.link.current
+    assert streaming is not None
+    scene.link.append(b"unread", more=False)
+    scene.run()
+    for sent in (whole, streaming):
+        scene.one.session.settle_sent(sent, None)
+        scene.run()
+    assert scene.other.session.recalled == [taken, streamed]
+    assert taken.payload == b"hello"
+    scene.receiver.settle(taken, ACCEPTED)
+    stream.settle(ACCEPTED)
+    scene.run()
+    assert scene.link.link_credit == 4
+    scene.close()
+
+
+def test_a_link_is_withdrawn_and_what_was_taken_goes_on(scene: Scene) -> None:
+    scene.link.send(b"taken")
+    scene.run()
+    (taken,) = scene.other.taken
+    stream = scene.stream()
+    scene.other.session.withdraw(scene.receiver)
+    scene.run()
+    assert not scene.link.reachable
+    scene.link.append(b"end", more=False)
+    scene.run()
+    assert b"".join(stream.read(100)) == b"headend"
+    stream.settle(ACCEPTED)
+    scene.receiver.settle(taken, ACCEPTED)
+    scene.run()
+    assert scene.one.states == [ACCEPTED, ACCEPTED]
+    scene.other.session.detach(scene.receiver)
+    scene.receiver = scene.other.session.attach_outgoing("q", 10)
+    scene.run()
+    assert scene.link.link_credit == 4
+    scene.close()
+
+
 def test_many_streams_arrive_by_one_link(scene: Scene) -> None:
     others = [scene.one.session.attach_incoming("q", 4) for _ in range(3)]
     for number, link in enumerate(others):

@@ -234,6 +234,8 @@ class EndpointSession(Session):
             if delivery.chunks is None:
                 # Its sender does not wait any more; whoever took it has the octets, and nothing to settle.
                 delivery.holder.held -= len(delivery.payload)
+            elif isinstance(delivery.sender, EndpointSenderLink):
+                delivery.sender.has_left(delivery)
             if self.recalled is not None:
                 self.recalled.append(delivery)
                 self.wake()
@@ -452,6 +454,12 @@ class EndpointSenderLink(SenderLink):
             session = self.endpoint
             session.ready.append(self)
             session.wake()
+
+    def has_left(self, delivery: Delivery) -> None:
+        """The link has nothing to do any more with a stream, which may be read on."""
+        for stream in self.streams:
+            if stream.delivery is delivery:
+                stream.is_left = True
 
     def lose_streams(self) -> None:
         """The link ends, and its streams with it."""

@@ -37,7 +37,7 @@ class End:
     def pump(self) -> bool:
         moved = False
         while self._unread and self.adaptor.reading and not self.lost:
-            size = self.network.piece or len(self._unread)
+            size = self.network.piece or self.adaptor.read_size
             data = bytes(self._unread[:size])
             del self._unread[:size]
             self.adaptor.receive_data(data, self.network.now)
@@ -122,8 +122,9 @@ class Server(Http1ConnectingService):
         self.network = network
         self.ends: list[End] = []
         self.up = True
+        # Connections that are being made; what is to be done later, and after how many seconds.
         self.waiting: list[Callable[[], None]] = []
-        self.delays: list[float] = []
+        self.delayed: list[tuple[float, Callable[[], None]]] = []
         self.dial = self.make_connection
         self.later = self.wait
 
@@ -139,8 +140,7 @@ class Server(Http1ConnectingService):
             failed("connection refused")
 
     def wait(self, seconds: float, function: Callable[[], None]) -> None:
-        self.delays.append(seconds)
-        self.waiting.append(function)
+        self.delayed.append((seconds, function))
 
     def go(self) -> None:
         """Connections are made, or fail."""
@@ -149,6 +149,14 @@ class Server(Http1ConnectingService):
             for each in waiting:
                 each()
             self.network.run()
+
+    def wait_over(self) -> float:
+        """The time has come for what was to be done later; returns after how many seconds that is."""
+        ((seconds, function),) = self.delayed
+        self.delayed.clear()
+        function()
+        self.go()
+        return seconds
 
     def end(self) -> End:
         """The connection that was made last, when all have been made."""

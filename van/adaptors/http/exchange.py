@@ -113,13 +113,25 @@ class Channel:
                 body.exchange.notify()
 
     def close(self) -> None:
-        """The connection is gone: streams that have not ended are aborted. Exchanges are cancelled by their owner."""
+        """The connection is gone: bodies that have not been sent to their end are given up.
+
+        Those that have been are waited for, so that what becomes of them is known.
+        """
         session = self.session
-        if session is not None:
+        if session is None:
+            return
+        for body in [body for body in self.sent.values() if not body.finished]:
+            body.forget(None)
+        remains = Adaptor()
+        remains.on_wake = self._wait_for_outcomes
+        session.adaptor = remains
+        self._wait_for_outcomes()
+
+    def _wait_for_outcomes(self) -> None:
+        self.work()
+        session = self.session
+        if session is not None and not self.sent:
             self.session = None
-            self.sent.clear()
-            self.blocked.clear()
-            self.idle.clear()
             session.close()
 
 

@@ -120,6 +120,8 @@ class HttpConnectingService(ConnectingService):
     def stop(self) -> None:
         if not self.stopped:
             self.stopped = True
+            while self._arrived:
+                self._arrived.popleft().fail("the service ends", seen=False)
             self.leave()
             self._detach()
 

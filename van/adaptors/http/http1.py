@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
@@ -119,6 +120,11 @@ def upgrade_of(fields: Fields) -> bytes:
 def data_event(data: bytes | memoryview) -> h11.Data:
     """A portion of a body, which h11 passes through as it is."""
     return h11.Data(data=cast("bytes", data))
+
+
+def too_large(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a header that came in several reads is too large: h11 looks only at what is not whole."""
+    return sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER
 
 
 def cycle_over(http: h11.Connection) -> bool:

@@ -15,7 +15,16 @@ import h11
 from van.adaptors.amqp import Log
 from van.adaptors.http.exchange import Exchange, Octets
 from van.adaptors.http.far_side import HttpConnectingService, ServerExchange
-from van.adaptors.http.http1 import MAX_HEADER, PORTION, Complaints, cycle_over, data_event, is_authority, upgrade_of
+from van.adaptors.http.http1 import (
+    MAX_HEADER,
+    PORTION,
+    Complaints,
+    cycle_over,
+    data_event,
+    is_authority,
+    too_large,
+    upgrade_of,
+)
 from van.adaptors.http.mapping import Fields, ResponseHead, end_to_end
 from van.adaptors.http.near_side import IDEMPOTENT
 from van.adaptors.service import PeerInfo
@@ -160,10 +169,12 @@ class Http1ServerConnection(Adaptor):
         # How many requests it had before this one; octets that came since this one began.
         self._served = 0
         self._heard = False
+        self._in_head = False
         self._chunked = False
         self._upgrade = False
-        # The request was written to its end; the response is being passed on.
+        # The request was written to its end; the response has begun; it has ended.
         self._asked = False
+        self._answering = False
         self._answered = False
         self._raw = False
         self._deadline = self.router.now + service.idle_timeout
@@ -173,7 +184,7 @@ class Http1ServerConnection(Adaptor):
     def begin(self, exchange: ServerExchange) -> None:
         """Put a request to the server."""
         self.exchange = exchange
-        self._heard = self._asked = self._answered = False
+        self._heard = self._in_head = self._asked = self._answering = self._answered = False
         self._deadline = inf
         exchange.bind(self.channel, self._told)
         self._send_head(exchange)
@@ -367,10 +378,15 @@ class Http1ServerConnection(Adaptor):
                 self._end(f"the server did not answer as HTTP/1.1 does: {error}" if self._heard else _DEAD)
                 return
             if event is h11.NEED_DATA or event is h11.PAUSED:
+                self._in_head = not self._answering and bool(http.trailing_data[0])
                 break
             if isinstance(event, h11.Data):
                 exchange.body(bytes(event.data))
             elif isinstance(event, h11.Response):
+                self._answering = True
+                if self._in_head and too_large(event.headers):
+                    self._end(f"the server's header has more than {MAX_HEADER} octets")
+                    return
                 version = bytes(event.http_version).decode()
                 fields = end_to_end(list(event.headers))
                 if self._upgrade:

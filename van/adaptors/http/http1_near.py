@@ -26,6 +26,7 @@ from van.adaptors.http.http1 import (
     data_event,
     is_authority,
     split_target,
+    too_large,
     upgrade_of,
 )
 from van.adaptors.http.mapping import Fields, RequestHead, ResponseHead, end_to_end, takes_trailers
@@ -109,10 +110,11 @@ class Http1ClientConnection(Adaptor):
         self._body_size = 0
         self._expects = False
         self._upgrade = False
-        # Of the response: whether its head was written, whether a body may follow, and trailers behind that.
+        # Of the response: whether its head was written, and a body may follow, in chunks or up to the end.
         self._answering = False
         self._has_body = True
         self._chunked = False
+        self._until_end = False
         # The connection belongs to another protocol now (101).
         self._raw = False
         self._eof = False
@@ -249,9 +251,12 @@ class Http1ClientConnection(Adaptor):
             if event is h11.PAUSED:
                 break
             if isinstance(event, h11.Request):
+                late = self._in_head
                 self._in_head = False
                 self._deadline = inf
                 try:
+                    if late and too_large(event.headers):
+                        raise _RefusedError(431, f"headers of more than {MAX_HEADER} octets are not taken")
                     self._request(event)
                 except _RefusedError as refused:
                     self._refuse(refused.status, refused.reason)
@@ -397,7 +402,9 @@ class Http1ClientConnection(Adaptor):
             if size >= 0 and not exchange.trailers:
                 fields = [*fields, (b"content-length", b"%d" % size)]
                 length = b""
-        self._chunked = length is None and self._has_body
+        unknown = length is None and self._has_body
+        self._chunked = unknown and self._http.their_http_version == b"1.1"
+        self._until_end = unknown and not self._chunked
         if self._http.their_state is h11.SEND_BODY and not exchange.room():
             # The rest of the request may never be wanted.
             fields = [*fields, (b"connection", b"close")]
@@ -411,7 +418,7 @@ class Http1ClientConnection(Adaptor):
 
     def _finish(self, exchange: ClientExchange, out: list[Octets]) -> None:
         """The response ends; the next request may be here already."""
-        trailers = exchange.trailers if self._chunked and self._http.their_http_version == b"1.1" else []
+        trailers = exchange.trailers if self._chunked else []
         self._send(h11.EndOfMessage(headers=trailers), out)
         if self.closed:
             return
@@ -501,7 +508,8 @@ class Http1ClientConnection(Adaptor):
     def _break_off(self, reason: str) -> None:
         """End the connection at once, in the middle of whatever it is."""
         self.closed = True
-        self.resets = self._answering and not self._chunked
+        # Where the end of the connection would be the end of the response.
+        self.resets = self._raw or self._until_end
         self.reason = reason
         exchange = self.exchange
         if exchange is not None:
