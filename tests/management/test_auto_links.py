@@ -207,6 +207,20 @@ def test_users_who_have_proved_who_they_are(mechanism: str, accepting: bool) -> 
     assert may_change(Facts(), adaptor) == (user and accepting)
 
 
+def test_not_by_messages_of_a_broker() -> None:
+    """They are of whoever has sent them there, wherever the broker runs."""
+    network = local()
+    auto_link(network, "in", "", name="any", external_address="outbox")
+    broker = connect(network)
+    asker = network.asker()
+    request = asker.request(AmqpValue(ORDERS), operation="CREATE", type=TYPE)
+    assert request.properties is not None
+    request.properties.to = "$management"
+    broker.given("outbox").send(request.encode())
+    network.run()
+    assert refused(asker.answers()[0])
+
+
 def test_not_by_another_router() -> None:
     """Who asked there is not known here."""
     network, (a, b) = interiors("A", "B")

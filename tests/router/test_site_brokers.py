@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.router.running import PLAIN, Running, running, until
 from tests.router.site_file import SiteFile
 from van.client import connect
+from van.router.describe import describe
 from van.router.reload import reload
 
 SITE = """
@@ -86,6 +87,11 @@ async def test_a_broker_by_a_connector(tmp_path: Path) -> None:
         await exchange(broker, "bills", east, "bills")
         (line,) = [line for line in east.lines("auto-link active") if line["direction"] == "out"]
         assert (line["auto_link"], line["address"], line["at_broker"]) == ("out/broker/orders", "orders", "queue")
+        await describe(east.site)
+        described = east.lines("auto-link")
+        assert [line["auto_link"] for line in described] == ["out/broker/orders", "in/scene/bills"]
+        assert {line["status"] for line in described} == {"active"}
+        assert list(described[0]["connections"].values()) == ["active"]
 
 
 async def test_a_broker_that_connects_by_itself(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings, Log, no_log
+from van.adaptors.amqp import NORMAL, AmqpAdaptor, ConnectionSettings, Log, no_log
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliverySink, DeliverySource, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Rejected
@@ -302,7 +302,12 @@ class ManagementAgent:
 
 
 def may_change(facts: Facts, adaptor: AmqpAdaptor) -> bool:
-    """Whether the peer of a connection may change the router: on its own machine, or where it has proved who it is."""
+    """Whether the peer of a connection may change the router: on its own machine, or where it has proved who it is.
+
+    What comes from a broker is of whoever has sent it there.
+    """
+    if adaptor.role != NORMAL:
+        return False
     sasl = adaptor.connection.sasl
     proved = adaptor.connection.accepting and sasl is not None and sasl.succeeded and sasl.mechanism != "ANONYMOUS"
     return proved or facts.is_local(adaptor)

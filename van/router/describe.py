@@ -47,6 +47,15 @@ async def describe(site: Site) -> None:
             attempts=connector.attempts,
             message=connector.message,
         )
+    for auto_link in site.router.auto_links.all():
+        logger.info(
+            "auto-link",
+            auto_link=auto_link.name,
+            at_broker=auto_link.at_broker,
+            status=auto_link.status,
+            connections={end.container.number: end.status for end in auto_link.ends.values()},
+            error=auto_link.last_error,
+        )
     await _describe_network(site, logger)
     for number, (adaptor, info) in sorted(site.adaptors.items()):
         await trio.lowlevel.checkpoint()
