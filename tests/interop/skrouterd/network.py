@@ -86,6 +86,16 @@ class Connection:
         self.listener = listener
 
 
+class TcpService:
+    """A service of TCP at a router: a port that leads to an address, or the server on that port behind it."""
+
+    def __init__(self, router: str, address: str, port: int, *, listens: bool) -> None:
+        self.router = router
+        self.address = address
+        self.port = port
+        self.listens = listens
+
+
 class Plan:
     """A network on paper. `routers` maps ids to kinds: "skrouterd", "van", "skrouterd edge" or "van edge".
 
@@ -93,9 +103,14 @@ class Plan:
     """
 
     def __init__(
-        self, routers: Mapping[str, str], connections: Iterable[tuple[str, str] | Connection], ends: tuple[str, str]
+        self,
+        routers: Mapping[str, str],
+        connections: Iterable[tuple[str, str] | Connection],
+        ends: tuple[str, str],
+        services: Iterable[TcpService] = (),
     ) -> None:
         self.routers = dict(routers)
+        self.services = list(services)
         self.connections = [each if isinstance(each, Connection) else Connection(*each) for each in connections]
         self.ends = ends
 
@@ -104,6 +119,7 @@ class Plan:
         plan = Plan({}, [], self.ends)
         plan.routers = {name: kind.replace("van", "skrouterd") for name, kind in self.routers.items()}
         plan.connections = self.connections
+        plan.services = self.services
         return plan
 
     def is_edge(self, name: str) -> bool:
@@ -213,6 +229,11 @@ class SkRouter(NetworkRouter):
                 if connection.cost != 1:
                     entity["cost"] = connection.cost
                 entities.append(("connector", entity))
+        for service in self.plan.services:
+            if service.router == self.name:
+                kind = "tcpListener" if service.listens else "tcpConnector"
+                where: dict[str, object] = {"host": "127.0.0.1", "port": service.port}
+                entities.append((kind, {"name": f"{kind}{service.port}", "address": service.address, **where}))
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(entities, indent=1))
         return [str(self.skrouterd.router), "-c", str(path)]
@@ -236,6 +257,11 @@ class VanRouter(NetworkRouter):
                 lines += [f'url = "amqp://127.0.0.1:{port}"']
                 if connection.cost != 1:
                     lines += [f"cost = {connection.cost}"]
+        for service in self.plan.services:
+            if service.router == self.name:
+                kind = "listen" if service.listens else "connect"
+                lines += ["[[service]]", f'{kind} = "tcp://127.0.0.1:{service.port}"']
+                lines += [f'address = "{service.address}"']
         for prefix, how in DISTRIBUTIONS.items():
             lines += ["[[address]]", f'prefix = "{prefix}"', f'distribution = "{how}"']
         path = folder / f"{self.name}.toml"
