@@ -149,7 +149,7 @@ class Client(Adaptor):
 
     def _ends_at(self) -> float:
         """When the session is over: a little later where the will has not found its way yet."""
-        return self.state.expires_at + (WILL_SECONDS if self._publisher.busy else 0.0)
+        return self.state.expires_at + (WILL_SECONDS if self._publisher.waiting else 0.0)
 
     def _publish_will(self, will: Will) -> None:
         properties = {name: value for name, value in will.properties.items() if name != p.WILL_DELAY_INTERVAL}
@@ -378,7 +378,8 @@ class Client(Adaptor):
             self._published(publish.packet_id, publish.qos, error.reason)
             return True
         targets = service.targets(publish.topic, retain=publish.retain)
-        self._publisher.publish(Publication(amqp, publish.qos, targets, packet_id=publish.packet_id))
+        size = len(publish.payload)
+        self._publisher.publish(Publication(amqp, publish.qos, targets, size=size, packet_id=publish.packet_id))
         return True
 
     def _finish(self, publication: Publication) -> None:

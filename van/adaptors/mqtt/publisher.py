@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Copies that a publisher's messages may have under way: some more than the messages that a client may have itself.
 PUBLISH_CAPACITY: Final = 250
+# Octets of messages without an outcome: with as many a publisher has to wait, whatever the number of its messages. It
+# bounds what routers hold for a subscriber that does not read.
+MAX_UNDER_WAY: Final = 1_048_576
 # A message of QoS 1 or 2 that came back is sent so often in all before its client hears of it.
 MAX_ATTEMPTS: Final = 3
 
@@ -72,10 +75,10 @@ class Publication:
     """A message that is published: the addresses that it has to go to yet, and what became of the others.
 
     `packet_id` is that of the client's packet, 0 where nobody waits for its answer; `arrival` is what it came by where
-    it is passed on for somebody else. `state` is the strongest outcome so far.
+    it is passed on for somebody else. `size` is its payload's, in octets. `state` is the strongest outcome so far.
     """
 
-    __slots__ = ("arrival", "attempts", "message", "outstanding", "packet_id", "qos", "state", "targets")
+    __slots__ = ("arrival", "attempts", "message", "outstanding", "packet_id", "qos", "size", "state", "targets")
 
     def __init__(
         self,
@@ -83,10 +86,12 @@ class Publication:
         qos: int,
         targets: list[str],
         *,
+        size: int = 0,
         packet_id: int = 0,
         arrival: LinkArrival | StreamArrival | None = None,
     ) -> None:
         self.message = message
+        self.size = size
         self.arrival = arrival
         self.qos = qos
         self.packet_id = packet_id
@@ -111,7 +116,7 @@ class Publisher:
     `sender` is the link, None until there was something to send.
     """
 
-    __slots__ = ("_finished", "_over", "_sending", "_sent", "links", "sender", "service")
+    __slots__ = ("_finished", "_over", "_sending", "_sent", "_under_way", "links", "sender", "service")
 
     def __init__(
         self, service: MqttService, links: EndpointSession, finished: Callable[[Publication], None]
@@ -121,12 +126,18 @@ class Publisher:
         self.sender: EndpointReceiverLink | None = None
         self._finished = finished
         self._over = False
+        self._under_way = 0
         self._sending: deque[Publication] = deque()
         self._sent: dict[Delivery, tuple[Publication, str]] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether something waits for credit, so that nothing more should be published."""
+        """Whether something waits for credit, or much for its outcome, so that nothing more should be published."""
+        return len(self._sending) > 0 or self._under_way >= MAX_UNDER_WAY
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something waits to be sent."""
         return len(self._sending) > 0
 
     def end(self) -> None:
@@ -137,6 +148,7 @@ class Publisher:
 
     def publish(self, publication: Publication) -> None:
         """Publish a message."""
+        self._under_way += publication.size
         self._sending.append(publication)
         self.pump()
 
@@ -156,7 +168,7 @@ class Publisher:
                 self._send(sender, publication, publication.targets.popleft())
             sending.popleft()
             if publication.over():
-                self._finished(publication)
+                self._finish(publication)
         # What was told meanwhile: those that nobody receives.
         self.look()
 
@@ -200,7 +212,11 @@ class Publisher:
             return
         publication.weigh(state)
         if publication.over() and publication not in self._sending:
-            self._finished(publication)
+            self._finish(publication)
+
+    def _finish(self, publication: Publication) -> None:
+        self._under_way -= publication.size
+        self._finished(publication)
 
     def _again(self, publication: Publication, target: str, state: object) -> bool:
         """Whether a copy that came back is sent once more: one of QoS 2 only where nobody can have it."""

@@ -330,7 +330,7 @@ class MqttService(Service):
         if relay is not None:
             message.message_annotations = {**(message.message_annotations or {}), TOPIC: topic}
         qos = 0 if is_presettled(delivery) else 1
-        self._publisher.publish(Publication(message, qos, targets, arrival=arrival))
+        self._publisher.publish(Publication(message, qos, targets, size=len(payload), arrival=arrival))
 
     def _passed_on(self, publication: Publication) -> None:
         """What was passed on has its outcome."""
