@@ -70,7 +70,7 @@ ssl_profile = "network"
 proxy = "http://site:sesame@{PROXY}:3128"
 """
 
-# Each site's web server has the same private address as the other's; by the names of their addresses everybody has both.
+# Each site's web server has the same private address as the other's; by the names of addresses everybody has both.
 SERVED = """
 [[service]]
 connect = "tcp://10.0.0.2:8000"

@@ -10,7 +10,7 @@ from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.message import AmqpValue, Body, Message, MessageId, Properties
 from van.amqp.terminus import Source
 from van.management.agent import MANAGEMENT, ManagementAgent
-from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
+from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts, ServiceFacts
 
 
 class SceneFacts(Facts):
@@ -37,6 +37,14 @@ class SceneFacts(Facts):
 
     def connection(self, adaptor: AmqpAdaptor) -> ConnectionFacts:
         return ConnectionFacts(adaptor=adaptor, host=f"10.0.0.{adaptor.number}:5000", local="10.0.0.254:5672")
+
+    def services(self) -> Collection[ServiceFacts]:
+        common: dict[str, Any] = {"scheme": "tcp", "host": "127.0.0.1", "address": "db", "opened": 5, "connections": 2}
+        return (
+            ServiceFacts(name="here", listening=True, port=5432, status="down", message="nobody", **common),
+            ServiceFacts(name="there", listening=False, port=5433, octets_in=7, octets_out=8, **common),
+            ServiceFacts(name="web", listening=True, port=80, **{**common, "scheme": "http"}),
+        )
 
     def memory(self) -> tuple[int, int]:
         return 200_000_000, 40_000_000

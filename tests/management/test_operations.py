@@ -73,7 +73,7 @@ def test_nothing_can_be_changed_yet(operation: str) -> None:
     asker = Managed().asker()
     assert asker.ask(operation=operation, type="listener", name="x").status == 501
     assert asker.ask(operation=operation, type="router.link", name="x").status == 403
-    assert asker.ask(operation=operation, type="tcpListener", name="x").status == 400
+    assert asker.ask(operation=operation, type="nonsense", name="x").status == 400
     assert asker.ask(operation=operation, name="x").status == 400
 
 

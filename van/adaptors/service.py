@@ -23,10 +23,10 @@ class PeerInfo:
     """What is known of a connection of a service when its transport stands.
 
     peer and local are host and port; `alpn` is what TLS has agreed upon, empty for nothing; `tls_subject` the verified
-    certificate's.
+    certificate's; `tls_version` and `tls_cipher` are for management.
     """
 
-    __slots__ = ("alpn", "encrypted", "local", "peer", "tls_subject")
+    __slots__ = ("alpn", "encrypted", "local", "peer", "tls_cipher", "tls_subject", "tls_version")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class PeerInfo:
         self.encrypted = encrypted
         self.alpn = alpn
         self.tls_subject = tls_subject
+        self.tls_version = ""
+        self.tls_cipher = ""
 
 
 MakeAdaptor: TypeAlias = Callable[[PeerInfo], Adaptor]

@@ -25,6 +25,9 @@ from van.cli.receive import receive as receive_messages
 from van.cli.request import request as request_replies
 from van.cli.send import send as send_messages
 from van.cli.send import wants_stdin
+from van.cli.services import add as add_service
+from van.cli.services import remove as remove_service
+from van.cli.services import service_url
 from van.cli.session import Patience, connected, limit, run_command
 from van.cli.status import View
 from van.cli.status import status as show_status
@@ -305,6 +308,125 @@ def status(
                 seconds=seconds,
                 as_json=output == "json",
                 interval=interval if watch else None,
+            )
+
+    return run_command(command)
+
+
+Settings = Annotated[
+    tuple[str, ...], Parameter(name=("--set", "-s"), negative=(), show_default=False, metavar="KEY=VALUE")
+]
+
+
+@app.command
+def expose(
+    address: str,
+    url: str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    settings: Settings = (),
+    remove: Flag = False,
+    timeout: float = DEFAULT_TIMEOUT,
+    output: Output = "text",
+    connection: ConnectionOptions = NO_CONNECTION_OPTIONS,
+) -> int:
+    """Put a server behind ADDRESS: the router connects to URL, such as tcp://10.0.0.7:5432, for its clients.
+
+    It lasts as long as the router runs; what is to stay is written into the site file. Only programs of the router's
+    machine and users who have authenticated may do this.
+
+    Parameters
+    ----------
+    address
+        What clients will use.
+    url
+        Where the server is, as the router sees it.
+    name
+        Name in logs and management.
+    settings
+        Any key of [[service]], as idle_timeout_seconds=60.
+    remove
+        Remove it instead; URL may be left out where there is only one.
+    timeout
+        Seconds to wait for the connection, and for each answer; 0: for ever.
+    output
+        json: one line with all attributes of the service.
+    """
+    return _change_services("connect", address, url, name, settings, remove, timeout, output, connection)
+
+
+@app.command
+def bind(
+    address: str,
+    url: str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    settings: Settings = (),
+    remove: Flag = False,
+    timeout: float = DEFAULT_TIMEOUT,
+    output: Output = "text",
+    connection: ConnectionOptions = NO_CONNECTION_OPTIONS,
+) -> int:
+    """Open a port that leads to ADDRESS: the router listens at URL, such as tcp://127.0.0.1:5432, for clients.
+
+    It lasts as long as the router runs; what is to stay is written into the site file. Only programs of the router's
+    machine and users who have authenticated may do this.
+
+    Parameters
+    ----------
+    address
+        Where clients are led to.
+    url
+        Where to listen; port 0: any that is free.
+    name
+        Name in logs and management.
+    settings
+        Any key of [[service]], as always_open=true.
+    remove
+        Remove it instead; URL may be left out where there is only one.
+    timeout
+        Seconds to wait for the connection, and for each answer; 0: for ever.
+    output
+        json: one line with all attributes of the service.
+    """
+    return _change_services("listen", address, url, name, settings, remove, timeout, output, connection)
+
+
+def _change_services(
+    end: str,
+    address: str,
+    url: str | None,
+    name: str | None,
+    settings: tuple[str, ...],
+    remove: bool,
+    timeout: float,
+    output: OutputFormat,
+    connection: ConnectionOptions,
+) -> int:
+    async def command() -> int:
+        seconds = limit(timeout)
+        assert seconds is not None
+        if remove and (name is not None or settings):
+            raise UsageError("--remove goes with no other setting")
+        if not remove and url is None:
+            raise UsageError("URL is missing")
+        if url is not None:
+            service_url(end, url)
+        async with connected(connection, seconds) as opened:
+            if remove:
+                return await remove_service(opened, end, address, url, seconds=seconds)
+            assert url is not None
+            return await add_service(
+                opened,
+                end,
+                address,
+                url,
+                name=name,
+                settings=settings,
+                seconds=seconds,
+                as_json=output == "json",
             )
 
     return run_command(command)

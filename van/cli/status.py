@@ -10,18 +10,20 @@ from typing import Final, Literal, TypeAlias
 import trio
 
 from van.cli.output import json_line, plain, write
+from van.cli.services import all_or_one
 from van.cli.status_query import ManagementClient, Row, management_address, no_management
-from van.cli.status_tables import ADDRESSES, AUTO_LINKS, CONNECTIONS, LINKS, NODES, Column, general
+from van.cli.status_tables import ADDRESSES, AUTO_LINKS, CONNECTIONS, LINKS, NODES, SERVICES, Column, general
 from van.client import Connection, LinkRefusedError
 from van.router import exit_codes
 
-View: TypeAlias = Literal["general", "connections", "links", "addresses", "nodes", "autolinks"]
+View: TypeAlias = Literal["general", "connections", "links", "addresses", "nodes", "autolinks", "services"]
 
 TABLES: Final[dict[str, tuple[str, Sequence[Column], str]]] = {
     "connections": ("connection", CONNECTIONS, "no connections"),
     "links": ("router.link", LINKS, "no links"),
     "addresses": ("router.address", ADDRESSES, "no addresses"),
     "autolinks": ("router.config.autoLink", AUTO_LINKS, "no auto-links"),
+    "services": ("service", SERVICES, "no services"),
     "nodes": ("router.node", NODES, "this router knows no others: only those of mode interior do"),
 }
 """For each view: the entities, the columns, and what to say when there are none."""
@@ -41,6 +43,14 @@ async def status(
     interval: float | None,
 ) -> int:
     """Ask for a view and write it; every `interval` seconds, or once with None. Returns the exit code."""
+    if view == "services":
+        while True:
+            octets = _rows(view, await all_or_one(connection, router, edge_router, seconds), as_json)
+            if interval is None:
+                await write(octets)
+                return exit_codes.OK
+            await write(_on_a_clean_screen(octets, as_json))
+            await trio.sleep(interval)
     address = management_address(router, edge_router)
     try:
         async with connection.requester(address) as requester:
@@ -70,8 +80,11 @@ async def _general(client: ManagementClient, as_json: bool) -> bytes:
 
 
 async def _table(client: ManagementClient, view: View, as_json: bool) -> bytes:
-    entity_type, columns, nothing = TABLES[view]
-    rows: list[Row] = await client.query(entity_type)
+    return _rows(view, await client.query(TABLES[view][0]), as_json)
+
+
+def _rows(view: View, rows: list[Row], as_json: bool) -> bytes:
+    _, columns, nothing = TABLES[view]
     if as_json:
         return json_line(plain(rows))
     if not rows:

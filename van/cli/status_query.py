@@ -1,4 +1,4 @@
-"""Asking a management node: QUERY, a page at a time, for van's routers and for those of their dialect."""
+"""Asking a management node, for van's routers and those of their dialect: QUERY a page at a time, CREATE and DELETE."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ class ManagementClient:
                 return rows
 
     async def _page(self, entity_type: str, offset: int) -> list[Row]:
-        request = Message(
-            properties=Properties(),
-            application_properties={
+        body = await self._ask(
+            {
                 "name": "self",
                 "type": "org.amqp.management",
                 "operation": "QUERY",
@@ -56,24 +55,45 @@ class ManagementClient:
                 "offset": Int(offset),
                 "count": Int(PAGE),
             },
-            body=AmqpValue({"attributeNames": []}),
+            {"attributeNames": []},
         )
+        try:
+            names = body["attributeNames"]
+            return [dict(zip(names, row, strict=True)) for row in body["results"]]
+        except (TypeError, KeyError, ValueError) as error:
+            text = f"the answer of {self._address} is no result of a QUERY"
+            raise StoppedError(exit_codes.FAILURE, text) from error
+
+    async def types(self) -> set[str]:
+        """The types of entities that there are, without prefix. Raises what `query` does."""
+        body = await self._ask({"name": "self", "type": "org.amqp.management", "operation": "GET-TYPES"}, None)
+        if not isinstance(body, dict):
+            raise StoppedError(exit_codes.FAILURE, f"the answer of {self._address} is no list of types")
+        return {str(name).removeprefix(PREFIX) for name in body}
+
+    async def create(self, entity_type: str, name: str | None, attributes: dict[str, Any]) -> Row:
+        """Create an entity; returns its attributes. Raises what `query` does."""
+        given = {"type": PREFIX + entity_type, "operation": "CREATE", **({"name": name} if name is not None else {})}
+        body = await self._ask(given, attributes)
+        return dict(body) if isinstance(body, dict) else {}
+
+    async def delete(self, entity_type: str, name: str) -> None:
+        """Delete an entity. Raises what `query` does."""
+        await self._ask({"type": PREFIX + entity_type, "operation": "DELETE", "name": name}, None)
+
+    async def _ask(self, given: dict[str, Any], body: Any) -> Any:
+        """The body of the answer to a request that was carried out."""
+        request = Message(properties=Properties(), application_properties=given, body=AmqpValue(body))
         try:
             reply = await self._requester.request(request, timeout=self._seconds)
         except TimedOutError as error:
             raise StoppedError(exit_codes.TIMED_OUT, self._silence(str(error))) from error
-        given = reply.application_properties or {}
-        status = given.get("statusCode")
-        if status != 200:
-            text = f"{self._address} answers {status}: {given.get('statusDescription')}"
+        answer = reply.application_properties or {}
+        status = answer.get("statusCode")
+        if not isinstance(status, int) or not 200 <= status < 300:
+            text = f"{self._address} answers {status}: {answer.get('statusDescription')}"
             raise StoppedError(exit_codes.NOT_PERMITTED if status == 403 else exit_codes.FAILURE, text)
-        body = body_of(reply)
-        try:
-            names = body["attributeNames"]  # type: ignore[index]  # whatever the peer sent
-            return [dict(zip(names, row, strict=True)) for row in body["results"]]  # type: ignore[index]
-        except (TypeError, KeyError, ValueError) as error:
-            text = f"the answer of {self._address} is no result of a QUERY"
-            raise StoppedError(exit_codes.FAILURE, text) from error
+        return body_of(reply)
 
     def _silence(self, text: str) -> str:
         if self._address == MANAGEMENT:

@@ -94,6 +94,12 @@ def priority(row: Row) -> str:
     return "" if value is None or value == -1 else shown(value)
 
 
+def where_of(row: Row) -> str:
+    """Where a service listens or connects to."""
+    host = shown(row.get("host"))
+    return f"{shown(row.get('scheme'))}://{f'[{host}]' if ':' in host else host}:{shown(row.get('port'))}"
+
+
 def next_hop(row: Row) -> str:
     """The way to a router; the deployed routers leave it out for neighbours."""
     hop = row.get("nextHop")
@@ -145,6 +151,19 @@ ADDRESSES = (
     Column("in", text("deliveriesIngress"), number=True),
     Column("out", text("deliveriesEgress"), number=True),
     Column("through", text("deliveriesTransit"), number=True),
+)
+
+SERVICES = (
+    Column("address", text("address")),
+    Column("router", text("router")),
+    Column("end", text("end")),
+    Column("where", where_of),
+    Column("status", text("operStatus")),
+    Column("connections", text("connections"), number=True),
+    Column("opened", text("connectionsOpened"), number=True),
+    Column("in", lambda row: octets(row.get("bytesIn")), number=True),
+    Column("out", lambda row: octets(row.get("bytesOut")), number=True),
+    Column("message", text("connectionMsg")),
 )
 
 NODES = (

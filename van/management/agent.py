@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -28,7 +28,7 @@ from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.management.elsewhere import Question, question
 from van.management.facts import Facts
-from van.management.node import CHANGES, Reply, answer
+from van.management.node import CHANGES, Reply, answer, changed, takes_time
 from van.management.requests import ManagementError, Request, Status, parse_request, reply_address
 from van.management.view import Elsewhere, View
 from van.routing.address import address_key
@@ -72,12 +72,18 @@ class _Asked:
     settled: bool = False
 
 
+Change: TypeAlias = Callable[[Request, Callable[[str | ManagementError], None]], None]
+"""Called with a request of somebody who may change the router, and with what is to be called with the entity's name, or
+with why it was not done."""
+
+
 class ManagementAgent:
     """Answers requests to the management node of one router.
 
     facts: what the process knows beside the router core. on_more: called when there are requests to answer, once until
     `go_on` has been called; by default they are answered at once. log is called with a level, an event and fields.
     gather: where the router has other processes; called with what to ask them and with who wants to hear what they say.
+    change: makes and deletes entities of types whose changes take time.
     """
 
     def __init__(
@@ -88,9 +94,11 @@ class ManagementAgent:
         on_more: Callable[[], None] | None = None,
         log: Log = no_log,
         gather: Callable[[Question, Callable[[Elsewhere], None]], None] | None = None,
+        change: Change | None = None,
     ) -> None:
         self.router = router
         self.gather = gather
+        self.change = change
         self.facts = facts if facts is not None else Facts()
         self.on_more = on_more if on_more is not None else self.finish
         self.log = log
@@ -246,6 +254,10 @@ class ManagementAgent:
         asked.reply = reply
         try:
             request = parse_request(message)
+            if self.change is not None and takes_time(request, asked.may_change):
+                asked.waits = True
+                self.change(request, partial(self._changed, asked, request, reply))
+                return reply
             abroad = question(request, self.router) if self.gather is not None else None
             if self.gather is not None and abroad is not None:
                 asked.waits = True
@@ -255,8 +267,7 @@ class ManagementAgent:
             view.may_change = asked.may_change
             made = answer(view, request, reply_to, correlation_id)
             if request.operation in CHANGES:
-                what = {"operation": request.operation, "type": request.type, "name": request.name or request.identity}
-                self.log("info", "changed by management", **what)
+                self._tell(request)
             return made
         except ManagementError as error:
             reply.fail(error.status, error.description)
@@ -273,6 +284,21 @@ class ManagementAgent:
         except ManagementError as error:
             reply.fail(error.status, error.description)
         self.on_more()
+
+    def _changed(self, asked: _Asked, request: Request, reply: Reply, result: str | ManagementError) -> None:
+        """Go on with a request: this is what came of it."""
+        asked.waits = False
+        asked.reply = reply
+        if isinstance(result, ManagementError):
+            reply.fail(result.status, result.description)
+        else:
+            asked.reply = changed(self.view(), request, result, reply.reply_to, reply.correlation_id)
+            self._tell(request)
+        self.on_more()
+
+    def _tell(self, request: Request) -> None:
+        what = {"operation": request.operation, "type": request.type, "name": request.name or request.identity}
+        self.log("info", "changed by management", **what)
 
     def view(self) -> View:
         """A look at the router."""

@@ -7,14 +7,15 @@ tools calculate with it. What an attribute of a link means for credit and counts
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from van import __version__
+from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.receiver_link import ReceiverLink
 from van.management import counts
 from van.management.creating import auto_link_of
-from van.management.facts import ConnectionFacts, ConnectorFacts, ListenerFacts
+from van.management.facts import ConnectionFacts, ConnectorFacts, ListenerFacts, ServiceLinks
 from van.management.requests import ManagementError, Status
 from van.management.rows import (
     LinkRow,
@@ -24,6 +25,7 @@ from van.management.rows import (
     correlator_of,
     failover,
     instance_of,
+    is_open,
     last_change,
     link_identity,
     mechanism_of,
@@ -58,6 +60,7 @@ from van.management.schema import (
     ulong,
     unknown,
 )
+from van.management.services import ServiceEntity, TcpConnectorEntity, TcpListenerEntity
 from van.management.view import View
 from van.routing.address import AREA, Address
 from van.routing.auto_link import AutoLink
@@ -331,21 +334,21 @@ class RouterLink(EntityType[LinkRow]):
     )
 
     def rows(self, view: View) -> Iterator[LinkRow]:
-        for adaptor in view.facts.adaptors():
-            for link, owner in adaptor.links.items():
-                yield LinkRow(adaptor, link, owner)
+        for holder in _holders(view):
+            for link, owner in holder.links.items():
+                yield LinkRow(holder, link, owner)
 
     def page(self, view: View, offset: int, count: int | None) -> Iterator[LinkRow]:
         # The links of one connection at a time, and those before the page not at all.
-        for adaptor in list(view.facts.adaptors()):
-            links = adaptor.links
+        for holder in _holders(view):
+            links = holder.links
             if offset >= len(links):
                 offset -= len(links)
                 continue
             wanted = None if count is None else offset + count
             found = list(islice(links.items(), offset, wanted))
             for link, owner in found:
-                yield LinkRow(adaptor, link, owner)
+                yield LinkRow(holder, link, owner)
             offset = 0
             if count is not None:
                 count -= len(found)
@@ -357,6 +360,11 @@ class RouterLink(EntityType[LinkRow]):
 
     def name(self, view: View, row: LinkRow) -> str:
         return row.link.name
+
+
+def _holders(view: View) -> list[AmqpAdaptor | ServiceLinks]:
+    """Whoever has links: connections of AMQP, services, and their connections."""
+    return [*view.facts.adaptors(), *view.facts.service_links()]
 
 
 class ConnectionEntity(EntityType[ConnectionFacts]):
@@ -371,9 +379,9 @@ class ConnectionEntity(EntityType[ConnectionFacts]):
         string("host", lambda view, row: row.host, "Address and port of the peer."),
         string("localSocket", lambda view, row: row.local, "Address and port on this side."),
         string("role", lambda view, row: row.adaptor.role, "`normal`, `inter-router`, `edge`, `route-container`."),
-        string("protocol", constant("amqp"), "Always `amqp`."),
+        string("protocol", lambda view, row: row.protocol, "`amqp`, or what the service speaks."),
         string("dir", lambda view, row: "out" if row.outgoing else "in", "`out`: made by this router."),
-        string("container", container_of, "Container-id of the peer."),
+        string("container", container_of, "Container-id of the peer; the service that it belongs to."),
         string("sasl", mechanism_of, "SASL mechanism that was used."),
         boolean("isAuthenticated", lambda view, row: mechanism_of(view, row) is not None, "Whether SASL was used."),
         string("user", user_of, "Who the peer has proved to be, or who we are to it."),
@@ -384,7 +392,7 @@ class ConnectionEntity(EntityType[ConnectionFacts]):
         long("sslSsf", lambda view, row: row.tls_bits, "Strength of the cipher in bits."),
         string("type", constant(PREFIX + "connection"), "The type."),
         boolean("ssl", lambda view, row: bool(row.tls_version), "Whether TLS is used."),
-        boolean("opened", lambda view, row: row.adaptor.opened, "Whether the peer's Open has come."),
+        boolean("opened", is_open, "Whether the peer's Open has come."),
         boolean("active", constant(value=True), "Always true."),
         string("adminStatus", constant("enabled"), "Always `enabled`."),
         string("operStatus", status_of, "`up`, `closing`, or `refused:` and why a router is no neighbour."),
@@ -398,7 +406,7 @@ class ConnectionEntity(EntityType[ConnectionFacts]):
     )
 
     def rows(self, view: View) -> Iterable[ConnectionFacts]:
-        return map(view.facts.connection, view.facts.adaptors())
+        return chain(map(view.facts.connection, view.facts.adaptors()), view.facts.service_connections())
 
     def identity(self, view: View, row: ConnectionFacts) -> str:
         return str(row.adaptor.number)
@@ -578,6 +586,9 @@ ENTITY_TYPES: Final[tuple[EntityType[object], ...]] = (  # type: ignore[assignme
     NetworkEntity(),
     ListenerEntity(),
     ConnectorEntity(),
+    TcpListenerEntity(),
+    TcpConnectorEntity(),
+    ServiceEntity(),
     AutoLinkEntity(),
     RouterLink(),
     RouterAddress(),

@@ -5,21 +5,44 @@ The process hands a `Facts` of its own to the agent; a router without one (in a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
-from van.adaptors.amqp import AmqpAdaptor
+from van.adaptors.amqp import NORMAL, AmqpAdaptor
+
+if TYPE_CHECKING:
+    from van.amqp.link import Link
+    from van.routing.router import LinkOwner
+
+
+class ServiceLinks:
+    """Links that do not belong to a connection of AMQP: those of a service, or of one of its connections.
+
+    `number` tells them from others; `role` is that of applications.
+    """
+
+    __slots__ = ("links", "number", "role")
+
+    def __init__(self, number: int, links: Mapping[Link, LinkOwner]) -> None:
+        self.number = number
+        self.links = links
+        self.role = NORMAL
 
 
 @attrs.frozen(kw_only=True)
 class ConnectionFacts:
     """One connection of the router: its adaptor, and what the transport says about it.
 
-    host and local are `host:port`; the `tls_` fields are empty without TLS.
+    host and local are `host:port`; the `tls_` fields are empty without TLS. A connection of a service has no adaptor of
+    AMQP; `opened_at` is its, on the driver's clock, and `container` the service's name.
     """
 
-    adaptor: AmqpAdaptor
+    adaptor: AmqpAdaptor | ServiceLinks
+    protocol: str = "amqp"
+    opened_at: float = 0.0
+    container: str = ""
     host: str = ""
     local: str | None = None
     outgoing: bool = False
@@ -87,6 +110,31 @@ class RouterFacts:
     workers: int = 1
 
 
+@attrs.frozen(kw_only=True)
+class ServiceFacts:
+    """A service. `listening`: a port here, else a server. `port` is the real one.
+
+    status is `up` or `down`; message says why in words. octets_in came from clients or servers, octets_out went there.
+    """
+
+    name: str
+    listening: bool
+    scheme: str
+    host: str
+    port: int
+    address: str
+    ssl_profile: str | None = None
+    authenticate_peer: bool = False
+    verify_hostname: bool = True
+    status: str = "up"
+    message: str = ""
+    configured: bool = True
+    connections: int = 0
+    opened: int = 0
+    octets_in: int = 0
+    octets_out: int = 0
+
+
 class Facts:
     """What the entities tell and the router core does not know. This one knows nothing; the process knows more."""
 
@@ -113,6 +161,17 @@ class Facts:
     def is_local(self, adaptor: AmqpAdaptor) -> bool:
         """Whether the peer of a connection is a program of this machine."""
         return False
+    def services(self) -> Iterable[ServiceFacts]:
+        """The services."""
+        return ()
+
+    def service_links(self) -> Collection[ServiceLinks]:
+        """The links of services, by service and by connection of each."""
+        return ()
+
+    def service_connections(self) -> Iterable[ConnectionFacts]:
+        """The connections of services."""
+        return ()
 
     def memory(self) -> tuple[int | None, int | None]:
         """Virtual and resident memory of the process in octets; None where the system does not say."""

@@ -253,30 +253,60 @@ def encode_entity(view: View, declared: EntityType[object], row: object) -> byte
 
 def _change(view: View, request: Request, reply_to: str, correlation_id: MessageId | None) -> Reply:
     """Make or take away what is asked for, if whoever asks may."""
-    declared = BY_TYPE.get(request.type)
-    if declared is None or request.operation not in declared.operations:
+    declared = _changeable(request, view.may_change)
+    if declared.takes_time:
         raise _refusal(request)
-    if not view.may_change:
-        raise ManagementError(
-            Status.FORBIDDEN,
-            f"Forbidden: {request.operation} is for connections from the router's own machine, and for users who have "
-            "proved who they are at this router; the request has to be sent unsettled",
-        )
     if request.operation == "CREATE":
         row = declared.create(view, request.name or "", request.attributes)
-        reply = WholeReply(reply_to, correlation_id, encode_entity(view, declared, row))
-        reply.status, reply.description = Status.CREATED, "Created"
-        return reply
+        return _changed(request, reply_to, correlation_id, encode_entity(view, declared, row))
     if request.identity is None and request.name is None:
         raise ManagementError(Status.BAD_REQUEST, "No name or identity provided")
     found = find(view, declared, request)
     if found is None:
         raise _not_found(request)
     declared.delete(view, found)
-    body = bytearray()
-    encode_value({}, body)
+    return _changed(request, reply_to, correlation_id, None)
+
+
+def takes_time(request: Request, may_change: bool) -> bool:
+    """Whether a request is a change that takes time: then it is one that may be made. Raises `ManagementError`."""
+    declared = BY_TYPE.get(request.type)
+    if request.operation not in CHANGES or declared is None or not declared.takes_time:
+        return False
+    _changeable(request, may_change)
+    return True
+
+
+def changed(view: View, request: Request, name: str, reply_to: str, correlation_id: MessageId | None) -> Reply:
+    """The reply to a change that took time; name is the entity's."""
+    declared = BY_TYPE[request.type]
+    row = declared.find_by_name(view, name) if request.operation == "CREATE" else None
+    body = encode_entity(view, declared, row) if row is not None else None
+    return _changed(request, reply_to, correlation_id, body)
+
+
+def _changeable(request: Request, may_change: bool) -> EntityType[object]:
+    """The type of what is to be changed. Raises `ManagementError` when it cannot be, or not by whoever asks."""
+    declared = BY_TYPE.get(request.type)
+    if declared is None or request.operation not in declared.operations:
+        raise _refusal(request)
+    if not may_change:
+        raise ManagementError(
+            Status.FORBIDDEN,
+            f"Forbidden: {request.operation} is for connections from the router's own machine, and for users who have "
+            "proved who they are at this router; the request has to be sent unsettled",
+        )
+    return declared
+
+
+def _changed(request: Request, reply_to: str, correlation_id: MessageId | None, body: bytearray | None) -> Reply:
+    if body is None:
+        body = bytearray()
+        encode_value({}, body)
     reply = WholeReply(reply_to, correlation_id, body)
-    reply.status, reply.description = Status.NO_CONTENT, "No Content"
+    created = request.operation == "CREATE"
+    reply.status = Status.CREATED if created else Status.NO_CONTENT
+    reply.description = "Created" if created else "No Content"
     return reply
 
 

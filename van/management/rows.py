@@ -9,7 +9,7 @@ from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.connection import Receiving
 from van.amqp.link import Link
 from van.management.counts import Owner
-from van.management.facts import ConnectionFacts, EndpointFacts
+from van.management.facts import ConnectionFacts, EndpointFacts, ServiceLinks
 from van.management.view import View
 from van.routing.auto_link import AutoLink
 from van.routing.link_state.database import Node
@@ -82,14 +82,15 @@ def last_change(view: View, row: NodeRow) -> int | None:
 class LinkRow(NamedTuple):
     """A link and whose it is."""
 
-    adaptor: AmqpAdaptor
+    adaptor: AmqpAdaptor | ServiceLinks
     link: Link
     owner: Owner
 
 
 def link_identity(view: View, row: LinkRow) -> str:
     """What a link is called for as long as it is there."""
-    return f"{row.adaptor.number}.{row.link.session.local_channel}.{row.link.handle}"
+    # Sessions of services have no channels.
+    return f"{row.adaptor.number}.{max(0, row.link.session.local_channel)}.{row.link.handle}"
 
 
 def auto_link_reference(view: View, row: AutoLink) -> str | None:
@@ -101,25 +102,27 @@ def auto_link_reference(view: View, row: AutoLink) -> str | None:
 
 
 def container_of(view: View, row: ConnectionFacts) -> str | None:
-    """The peer's container-id, once its Open is here."""
+    """The peer's container-id, once its Open is here; or whose connection it is."""
+    if not isinstance(row.adaptor, AmqpAdaptor):
+        return row.container
     remote = row.adaptor.connection.remote_open
     return remote.container_id if remote is not None else None
 
 
 def mechanism_of(view: View, row: ConnectionFacts) -> str | None:
     """The SASL mechanism by which somebody was authenticated."""
-    sasl = row.adaptor.connection.sasl
+    sasl = row.adaptor.connection.sasl if isinstance(row.adaptor, AmqpAdaptor) else None
     return sasl.mechanism or None if sasl is not None and sasl.done else None
 
 
 def user_of(view: View, row: ConnectionFacts) -> str:
     """The name that belongs to the connection."""
-    return row.adaptor.connection.identity or "anonymous"
+    return (row.adaptor.connection.identity if isinstance(row.adaptor, AmqpAdaptor) else "") or "anonymous"
 
 
 def properties_of(view: View, row: ConnectionFacts) -> dict[str, object]:
     """The properties of the peer's Open."""
-    remote = row.adaptor.connection.remote_open
+    remote = row.adaptor.connection.remote_open if isinstance(row.adaptor, AmqpAdaptor) else None
     properties = remote.properties if remote is not None else None
     return {str(name): value for name, value in properties.items()} if isinstance(properties, dict) else {}
 
@@ -132,6 +135,8 @@ def correlator_of(view: View, row: ConnectionFacts) -> object:
 
 def status_of(view: View, row: ConnectionFacts) -> str:
     """Whether the connection is being closed, or is open and of no use to the router at its other end."""
+    if not isinstance(row.adaptor, AmqpAdaptor):
+        return "up"
     connection = row.adaptor.connection
     if connection.close_sent or connection.receiving is Receiving.CLOSED:
         return "closing"
@@ -139,9 +144,15 @@ def status_of(view: View, row: ConnectionFacts) -> str:
     return f"refused: {row.adaptor.refusal}" if row.adaptor.refusal else "up"
 
 
+def is_open(view: View, row: ConnectionFacts) -> bool:
+    """Whether the peer's Open has come; those of services begin when they stand."""
+    return row.adaptor.opened if isinstance(row.adaptor, AmqpAdaptor) else True
+
+
 def uptime_of(view: View, row: ConnectionFacts) -> int:
-    """Seconds since the peer's Open."""
-    return max(0, int(view.router.now - row.adaptor.opened_at)) if row.adaptor.opened else 0
+    """Seconds since the peer's Open, or since the connection of a service stands."""
+    since = row.adaptor.opened_at if isinstance(row.adaptor, AmqpAdaptor) else row.opened_at
+    return max(0, int(view.router.now - since)) if is_open(view, row) else 0
 
 
 def mechanisms(view: View, row: EndpointFacts) -> str | None:

@@ -214,6 +214,9 @@ class EntityType(Generic[Row]):
     on. A name that a QUERY asks for and that does not exist stands for the first attribute (tools ask for those of
     older routers), where for other types the QUERY is answered 404; READ tells attributes that are null, where for
     other types it leaves them out; and whoever wants to change such an entity is answered 403.
+
+    takes_time: making and deleting entities is the process's, and takes time; not `create` and `delete` are called, but
+    what the agent was given for it.
     """
 
     type: str
@@ -222,6 +225,7 @@ class EntityType(Generic[Row]):
     attributes: tuple[Attribute[Row], ...]
     operations: tuple[str, ...] = ("READ",)
     of_core = False
+    takes_time = False
 
     def rows(self, view: View) -> Iterable[Row]:
         """Every entity of this type, in an order that stays."""

@@ -148,6 +148,21 @@ def parse_config(text: str, file_name: str, folder: Path) -> SiteConfig:
     return _assemble(found, users)
 
 
+def read_service(plain: dict[str, Any], running: SiteConfig) -> ServiceConfig:
+    """A service that is added to a running site, from its keys. Raises `ConfigurationError`."""
+    folder = running.path.parent if running.path is not None else Path.cwd()
+    found, problems = _read_sections({"service": [plain]}, Context(folder))
+    found.repeated["ssl_profile"] = dict(enumerate(running.ssl_profiles.values()))
+    found.raw["ssl_profile"] = [{"name": name} for name in running.ssl_profiles]
+    problems += service_checks.check(found)
+    if problems:
+        lines = [f"{show_path(problem.path[2:])}: {problem.text()}".removeprefix(": ") for problem in problems]
+        raise ConfigurationError(lines)
+    (entry,) = found.entries("service")
+    assert isinstance(entry, ServiceConfig)
+    return entry
+
+
 def parse_toml(text: str, file_name: str) -> dict[str, Any]:
     """TOML as plain Python values; `ConfigurationError` with line and column when it is not TOML."""
     try:

@@ -18,7 +18,17 @@ import trio
 from van.adaptors.amqp import AmqpAdaptor, Log
 from van.management.agent import ManagementAgent
 from van.management.elsewhere import Question
-from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts
+from van.management.facts import (
+    ConnectionFacts,
+    ConnectorFacts,
+    Facts,
+    ListenerFacts,
+    RouterFacts,
+    ServiceFacts,
+    ServiceLinks,
+)
+from van.management.requests import ManagementError, Request
+from van.router.kinds import KINDS
 from van.router.sections import (
     LARGE_FRAME_SIZE,
     LINK_CAPACITY,
@@ -27,10 +37,14 @@ from van.router.sections import (
     ConnectorConfig,
     ListenerConfig,
 )
+from van.router.service_requests import carry_out
+from van.routing.endpoint import EndpointSession
 from van.transport.info import ConnectionInfo
+from van.transport.tcp import address_text
 
 if TYPE_CHECKING:
     from van.management.view import Elsewhere
+    from van.router.services import RunningService
     from van.router.site import Site
 
 STATM = Path("/proc/self/statm")
@@ -96,6 +110,38 @@ class SiteFacts(Facts):
             return ipaddress.ip_address(host.partition("%")[0]).is_loopback
         except ValueError:
             return False
+    def services(self) -> Iterator[ServiceFacts]:
+        for running in self._site.services.running.values():
+            yield service_facts(running)
+
+    def service_links(self) -> list[ServiceLinks]:
+        found: list[ServiceLinks] = []
+        for running in self._site.services.running.values():
+            found.append(ServiceLinks(running.number, running.service.session.owners))
+            for connection in running.endpoint.open.values():
+                session = getattr(connection.adaptor, "session", None)
+                if isinstance(session, EndpointSession):
+                    found.append(ServiceLinks(connection.number, session.owners))
+        return found
+
+    def service_connections(self) -> Iterator[ConnectionFacts]:
+        for running in self._site.services.running.values():
+            for connection in running.endpoint.open.values():
+                info = connection.info
+                session = getattr(connection.adaptor, "session", None)
+                yield ConnectionFacts(
+                    adaptor=ServiceLinks(
+                        connection.number, session.owners if isinstance(session, EndpointSession) else {}
+                    ),
+                    protocol=PROTOCOLS.get(running.entry.url.scheme, running.entry.url.scheme),
+                    opened_at=connection.opened_at,
+                    container=running.entry.name,
+                    host=address_text(info.peer),
+                    local=address_text(info.local),
+                    outgoing=running.entry.listen is None,
+                    tls_version=info.tls_version,
+                    tls_cipher=info.tls_cipher,
+                )
 
     def memory(self) -> tuple[int | None, int | None]:
         return process_memory()
@@ -105,6 +151,34 @@ class SiteFacts(Facts):
 
     def wall_time(self) -> float:
         return time.time()
+
+
+# What connections by these schemes are called by the deployed routers, and by us.
+PROTOCOLS = {"tls": "tcp", "https": "http", "mqtts": "mqtt"}
+
+
+def service_facts(running: RunningService) -> ServiceFacts:
+    """What there is to say about a service."""
+    entry, endpoint, service = running.entry, running.endpoint, running.service
+    streams = KINDS[entry.url.scheme].streams
+    return ServiceFacts(
+        name=entry.name,
+        listening=entry.listen is not None,
+        scheme=entry.url.scheme,
+        host=entry.url.host,
+        port=endpoint.port,
+        address=service.address,
+        ssl_profile=entry.ssl_profile,
+        authenticate_peer=bool(entry.authenticate_peer),
+        verify_hostname=entry.verify_hostname is not False,
+        status=endpoint.status,
+        message=endpoint.message,
+        configured=running.configured,
+        connections=len(endpoint.open) if streams else endpoint.connections,
+        opened=endpoint.opened if streams else service.connections_opened,
+        octets_in=service.octets_in,
+        octets_out=service.octets_out,
+    )
 
 
 def connection_facts(adaptor: AmqpAdaptor, info: ConnectionInfo) -> ConnectionFacts:
@@ -158,11 +232,13 @@ class Management:
 
     def __init__(self, site: Site, log: Log) -> None:
         self._site = site
+        self._changes: deque[tuple[Request, Callable[[str | ManagementError], None]]] = deque()
         self._asked = trio.Event()
         self._questions: deque[tuple[Question, Callable[[Elsewhere], None]]] = deque()
         several = site.config.router.workers > 1
         self.agent = ManagementAgent(
-            site.router, SiteFacts(site), on_more=self._wake, log=log, gather=self._gather if several else None
+            site.router, SiteFacts(site), on_more=self._wake, log=log, gather=self._gather if several else None,
+            change=self._change,
         )
 
     def _wake(self) -> None:
@@ -183,6 +259,12 @@ class Management:
                     question, then = self._questions.popleft()
                     assert self._site.workers is not None
                     then(await self._site.workers.gather(question))
+                while self._changes:
+                    request, told = self._changes.popleft()
+                    told(await carry_out(self._site, request))
+
+    def _change(self, request: Request, then: Callable[[str | ManagementError], None]) -> None:
+        self._changes.append((request, then))
 
     def _gather(self, question: Question, then: Callable[[Elsewhere], None]) -> None:
         self._questions.append((question, then))

@@ -39,20 +39,28 @@ class ServiceError(Exception):
 
 
 class RunningService:
-    """A service and its sockets. `configured`: it is in the site file, else it was added over management."""
+    """A service and its sockets.
 
-    def __init__(self, entry: ServiceConfig, service: Service, endpoint: ServiceEndpoint, configured: bool) -> None:
+    `number` is what its own links are called by in management. `configured`: it is in the site file, else it was added
+    over management.
+    """
+
+    def __init__(
+        self, entry: ServiceConfig, service: Service, endpoint: ServiceEndpoint, number: int, configured: bool
+    ) -> None:
         self.entry = entry
+        self.number = number
         self.service = service
         self.endpoint = endpoint
         self.configured = configured
 
-    def collides(self, other: RunningService) -> bool:
-        """Whether this one wants a port that the other has."""
-        mine, its = self.entry.listen, other.entry.listen
-        if mine is None or its is None or KINDS[mine.scheme].streams is not KINDS[its.scheme].streams:
-            return False
-        return mine.port != 0 and collide(mine, replace(its, port=other.endpoint.port))
+
+def wants_port_of(entry: ServiceConfig, other: RunningService) -> bool:
+    """Whether an entry wants a port that a service has."""
+    mine, its = entry.listen, other.entry.listen
+    if mine is None or its is None or KINDS[mine.scheme].streams is not KINDS[its.scheme].streams:
+        return False
+    return mine.port != 0 and collide(mine, replace(its, port=other.endpoint.port))
 
 
 class Changes:
@@ -116,7 +124,7 @@ class Services:
 
             datagrams: Any = DatagramPort if listening else DatagramDialer
             endpoint = datagrams(service, entry.url, site.wake, logger)
-            return RunningService(entry, service, endpoint, configured)
+            return RunningService(entry, service, endpoint, site.new_number(), configured)
         options: dict[str, Any] = {
             "credentials": credentials,
             "tls": bool(kind.tls or credentials is not None),
@@ -124,6 +132,7 @@ class Services:
             "max_connections": entry.max_connections if listening or not kind.pools else None,
             "router_limit": site.limit,
             "on_over": site.connection_over,
+            "new_number": site.new_number,
         }
         if listening:
             always_open = kind.always_open if entry.always_open is None else entry.always_open
@@ -143,7 +152,7 @@ class Services:
             endpoint = ServiceDialer(
                 service, entry.url, site.wake, logger, verify_hostname=entry.verify_hostname is not False, **options
             )
-        return RunningService(entry, service, endpoint, configured)
+        return RunningService(entry, service, endpoint, site.new_number(), configured)
 
     def _shared(self, kind: Kind, entry: ServiceConfig) -> tuple[Service, MqttPort]:
         """The service that all ports with this prefix lead to. Raises ValueError for a prefix that cannot be one."""
@@ -196,7 +205,7 @@ class Services:
 
     async def _take_place(self, made: RunningService, changes: Changes) -> None:
         """Bind, or find out whose port will be free."""
-        ending = [old for old in (*changes.gone, *changes.replaced) if made.collides(old)]
+        ending = [old for old in (*changes.gone, *changes.replaced) if wants_port_of(made.entry, old)]
         try:
             if not ending:
                 await made.endpoint.bind()
@@ -228,6 +237,10 @@ class Services:
         """Add a service while the site runs. Raises `ServiceError`."""
         if entry.name in self.running:
             raise ServiceError(f'service "{entry.name}" is there already')
+        url = entry.listen
+        for other in self.running.values():
+            if url is not None and wants_port_of(entry, other):
+                raise ServiceError(f'service "{entry.name}": {url.host_and_port} is taken by "{other.entry.name}"')
         made = self._make(entry, self._site.config.ssl_profiles, configured=False)
         try:
             await self._take_place(made, Changes())
@@ -244,6 +257,7 @@ class Services:
         changes = Changes()
         changes.gone.append(self.running[name])
         self.commit(changes)
+        self._site.wake()
 
     # -- life ----------------------------------------------------------------------------------------------------
 

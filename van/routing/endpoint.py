@@ -59,7 +59,18 @@ class EndpointSession(Session):
     Raises `AmqpSessionError` when there is no memory for one more.
     """
 
-    __slots__ = ("adaptor", "credited", "grown", "owners", "ready", "recalled", "router", "told", "touched")
+    __slots__ = (
+        "adaptor",
+        "credited",
+        "grown",
+        "handles",
+        "owners",
+        "ready",
+        "recalled",
+        "router",
+        "told",
+        "touched",
+    )
 
     def __init__(self, router: Router, adaptor: Adaptor, name: str) -> None:
         """router: the core. adaptor: whom to touch. name: of the links, for management and the log."""
@@ -74,6 +85,8 @@ class EndpointSession(Session):
         self.router = router
         self.adaptor = adaptor
         self.touched = False
+        # Links are told apart by it in management.
+        self.handles = 0
         self.owners: dict[Link, IncomingLink | OutgoingLink] = {}
         self.ready: list[EndpointSenderLink] = []
         self.told: list[Delivery] = []
@@ -122,6 +135,8 @@ class EndpointSession(Session):
 
     def _attached(self, link: EndpointReceiverLink | EndpointSenderLink, owner: IncomingLink | OutgoingLink) -> None:
         link.local_attached = link.remote_attached = True
+        link.handle = self.handles
+        self.handles += 1
         self.owners[link] = owner
         self.router.started(owner)
 

@@ -86,12 +86,25 @@ class Accepts(Served, Protocol):
         """An adaptor for a connection that was accepted."""
 
 
+class ServiceConnection:
+    """A connection of a service that stands: `number` is what it is called in this site."""
+
+    __slots__ = ("adaptor", "info", "number", "opened_at")
+
+    def __init__(self, adaptor: Adaptor, info: PeerInfo, number: int, opened_at: float) -> None:
+        self.adaptor = adaptor
+        self.info = info
+        self.number = number
+        self.opened_at = opened_at
+
+
 class ServiceEndpoint:
     """What a port and a dialler have in common: the connections of one service, and how they end.
 
     `status` is `up` or `down`, `message` says the last trouble in words. `max_connections` bounds those of this
-    service, `router_limit` those of the router; `opened` counts those that there ever were. on_over is called when a
-    connection has ended. `guarded=False` lets exceptions of one connection end everything: for tests.
+    service, `router_limit` those of the router; `opened` counts those that there ever were, `open` has those that
+    stand. on_over is called when a connection has ended, new_number when one begins. `guarded=False` lets exceptions of
+    one connection end everything: for tests.
     """
 
     def __init__(
@@ -107,12 +120,13 @@ class ServiceEndpoint:
         max_connections: int | None = None,
         router_limit: ConnectionLimit | None = None,
         on_over: Callable[[], None] = lambda: None,
+        new_number: Callable[[], int] = lambda: 0,
         guarded: bool = True,
     ) -> None:
         self.url = url
         self.name = service.name
         self.limit = ConnectionLimit(max_connections)
-        self.adaptors: dict[Adaptor, PeerInfo] = {}
+        self.open: dict[Adaptor, ServiceConnection] = {}
         self.message = ""
         self.opened = 0
         self.refused = 0
@@ -125,6 +139,7 @@ class ServiceEndpoint:
         self._alpn = tuple(alpn)
         self._router_limit = router_limit or ConnectionLimit(None)
         self._on_over = on_over
+        self._new_number = new_number
         self._guarded = guarded
         self._serving = trio.CancelScope()
         self._stopping = trio.Event()
@@ -185,7 +200,7 @@ class ServiceEndpoint:
 
     def close_all(self, condition: str, description: str) -> None:
         """Ask every connection to end in the way of its protocol."""
-        for adaptor in tuple(self.adaptors):
+        for adaptor in tuple(self.open):
             adaptor.close(condition, description)
             adaptor.on_wake()
 
@@ -212,14 +227,14 @@ class ServiceEndpoint:
         self._on_over()
 
     async def _drive(self, stream: trio.abc.Stream, adaptor: Adaptor, info: PeerInfo) -> None:
-        self.adaptors[adaptor] = info
-        self.opened += 1
         began = trio.current_time()
+        self.open[adaptor] = ServiceConnection(adaptor, info, self._new_number(), began)
+        self.opened += 1
         self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
         try:
             await run_adaptor(stream, adaptor, self._wake_touched)
         finally:
-            del self.adaptors[adaptor]
+            del self.open[adaptor]
             self._logger.debug(
                 "connection closed",
                 peer=address_text(info.peer),
@@ -260,6 +275,7 @@ class ServicePort(ServiceEndpoint):
         max_connections: int | None = None,
         router_limit: ConnectionLimit | None = None,
         on_over: Callable[[], None] = lambda: None,
+        new_number: Callable[[], int] = lambda: 0,
         always_open: bool = False,
         handshake_timeout: float = INITIAL_HANDSHAKE_TIMEOUT_SECONDS,
         guarded: bool = True,
@@ -275,6 +291,7 @@ class ServicePort(ServiceEndpoint):
             max_connections=max_connections,
             router_limit=router_limit,
             on_over=on_over,
+            new_number=new_number,
             guarded=guarded,
         )
         self._listening = service
@@ -488,6 +505,7 @@ class ServiceDialer(ServiceEndpoint):
         max_connections: int | None = None,
         router_limit: ConnectionLimit | None = None,
         on_over: Callable[[], None] = lambda: None,
+        new_number: Callable[[], int] = lambda: 0,
         connect_timeout: float = CONNECT_TIMEOUT,
         guarded: bool = True,
     ) -> None:
@@ -502,6 +520,7 @@ class ServiceDialer(ServiceEndpoint):
             max_connections=max_connections,
             router_limit=router_limit,
             on_over=on_over,
+            new_number=new_number,
             guarded=guarded,
         )
         self._verify_hostname = verify_hostname
@@ -617,6 +636,9 @@ def _info(tcp: trio.SocketStream) -> PeerInfo:
 def _describe(info: PeerInfo, stream: TlsStream) -> None:
     tls = stream.tls
     info.encrypted = True
+    info.tls_version = tls.version() or ""
+    cipher = tls.cipher()
+    info.tls_cipher = cipher[0] if cipher is not None else ""
     info.alpn = tls.selected_alpn_protocol() or ""
     certificate = tls.getpeercert()
     info.tls_subject = subject_text(certificate) if certificate else ""
