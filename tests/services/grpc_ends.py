@@ -104,12 +104,15 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no a
 
 
 @contextlib.contextmanager
-def server(name: str, port: int = 0) -> Iterator[tuple[int, Handlers]]:
-    """A server of gRPC in this process; gives its port and its handlers."""
+def server(name: str, credentials: grpc.ServerCredentials | None = None) -> Iterator[tuple[int, Handlers]]:
+    """A server of gRPC in this process, with credentials behind TLS; gives its port and its handlers."""
     handlers = Handlers(name)
     options = [("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 100)]
     running = grpc.server(ThreadPoolExecutor(max_workers=20), handlers=[handlers], options=options)
-    bound = running.add_insecure_port(f"127.0.0.1:{port}")
+    if credentials is None:
+        bound = running.add_insecure_port("127.0.0.1:0")
+    else:
+        bound = running.add_secure_port("127.0.0.1:0", credentials)
     running.start()
     try:
         yield bound, handlers

@@ -25,7 +25,8 @@ class Kind:
     """A scheme.
 
     module: with the classes `listening` and `connecting`, perhaps in modules below; no `connecting`: there is none.
-    tls: whether TLS is spoken, None when an `ssl_profile` says so. alpn: what is offered there.
+    tls: whether TLS is spoken, None when an `ssl_profile` says so. alpn: what is offered there; listen_alpn: what ports
+    offer in place of that.
     streams: whether its transport is TCP, else UDP. always_open: whether ports are open when nobody can be reached,
     for want of the key; None where they always are. needs_address: else the address may be left out.
     shared: ports with the same address lead to one service. keys: those that the classes are called with, and the
@@ -38,6 +39,7 @@ class Kind:
     connecting: str = ""
     tls: bool | None = None
     alpn: tuple[str, ...] = ()
+    listen_alpn: tuple[str, ...] = ()
     streams: bool = True
     always_open: bool | None = False
     needs_address: bool = True
@@ -75,6 +77,10 @@ class Kind:
             settings["proxy_protocol"] = True if listening else int(settings["proxy_protocol"][1:])
         return settings
 
+    def offers(self, listening: bool) -> tuple[str, ...]:
+        """The protocols that TLS offers to agree upon."""
+        return self.listen_alpn if listening and self.listen_alpn else self.alpn
+
     def make(self, listening: bool) -> Any:
         """The class of services of this scheme."""
         module, _, name = f"{self.module}.{self.listening if listening else self.connecting}".rpartition(".")
@@ -87,6 +93,8 @@ _TCP: Final = Kind(
     connecting="connecting.TcpConnectingService",
     keys={"idle_timeout_seconds": "idle_timeout", "proxy_protocol": "proxy_protocol"},
 )
+# What a client of HTTP gets that can have the choice.
+_EITHER_HTTP: Final = ("h2", "http/1.1")
 _HTTP: Final = Kind(
     module="van.adaptors.http.http1_service",
     listening="Http1ListeningService",
@@ -111,14 +119,21 @@ KINDS: Final[dict[str, Kind]] = {
     "tcp": _TCP,
     "tls": attrs.evolve(_TCP, tls=True),
     "http": _HTTP,
-    "https": attrs.evolve(_HTTP, tls=True),
+    "https": attrs.evolve(
+        _HTTP,
+        module="van.adaptors.http",
+        listening="http2_service.Http2ListeningService",
+        connecting="http1_service.Http1ConnectingService",
+        tls=True,
+        listen_alpn=_EITHER_HTTP,
+    ),
     "http2": attrs.evolve(
         _HTTP,
         module="van.adaptors.http.http2_service",
         listening="Http2ListeningService",
         connecting="Http2ConnectingService",
-        # Its ports take both; a server is asked for the first alone.
-        alpn=("h2", "http/1.1"),
+        alpn=("h2",),
+        listen_alpn=_EITHER_HTTP,
     ),
     "udp": Kind(
         module="van.adaptors.udp",

@@ -128,7 +128,7 @@ class Services:
         options: dict[str, Any] = {
             "credentials": credentials,
             "tls": bool(kind.tls or credentials is not None),
-            "alpn": entry.alpn or kind.alpn,
+            "alpn": entry.alpn or kind.offers(listening),
             "max_connections": entry.max_connections if listening or not kind.pools else None,
             "router_limit": site.limit,
             "on_over": site.connection_over,

@@ -123,7 +123,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     client_max_body_size 0;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{version};
         location = /hello {{ return 200 "hello from {name}\\n"; }}
         location / {{ root {folder}/files; dav_methods PUT; }}
     }}
@@ -132,8 +132,11 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, name: str) -> Iterator[int]:
-    """An nginx that says hello, serves `folder/files` and takes files there by PUT. Gives its port."""
+def nginx(folder: Path, name: str, *, http2: bool = False) -> Iterator[int]:
+    """An nginx that says hello, serves `folder/files` and takes files there by PUT. Gives its port.
+
+    http2: it speaks HTTP/2 there, without TLS, and nothing else.
+    """
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if found is None:
         missing("nginx (Debian's nginx-light) is not installed")
@@ -143,7 +146,8 @@ def nginx(folder: Path, name: str) -> Iterator[int]:
     user = "user root;" if os.geteuid() == 0 else ""
     port = free_port()
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port, name=name, user=user))
+    version = " http2" if http2 else ""
+    configuration.write_text(NGINX.format(folder=folder, port=port, name=name, user=user, version=version))
     program = Program([found, "-p", str(folder), "-c", str(configuration), "-e", "stderr"])
     try:
         wait_until_listening(port, program)
