@@ -158,6 +158,7 @@ class Totals:
     to_brokers: int = 0
     connections: dict[str, object] = attrs.field(factory=dict)
     adaptors: int = 0
+    held: int = 0
     memory: int | None = None
     resident: int | None = None
 
@@ -225,6 +226,7 @@ def count_totals(view: View) -> Iterator[None]:
             yield
     result.connections["amqp"] = ULong(applications)
     result.adaptors = len(view.facts.adaptors())
+    result.held = view.router.budget.held()
     result.memory, result.resident = view.facts.memory()
     for other in view.elsewhere.totals if view.elsewhere is not None else ():
         result = result.plus(other)

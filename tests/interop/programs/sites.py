@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.interop.harness import PATIENCE, PROJECT, Router, free_port
 
@@ -47,15 +48,25 @@ class Sites:
         self.east = east
         self.ports: dict[str, int] = {}
 
+    def status(self, router: Router, *what: str) -> Any:
+        """What a router says of itself."""
+        command = [sys.executable, "-m", "van.cli", "status", *what, "-o", "json", "--url", router.url()]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=PROJECT, check=True)
+        return json.loads(said.stdout)
+
+    def held(self, router: Router) -> int:
+        """Octets of messages that a router has in memory, as it says."""
+        held: int = self.status(router, "general")["metrics"]["payloadHeld"]
+        return held
+
     def wait_for_address(self, router: Router, address: str) -> None:
         """Wait until a router knows that somebody at another one receives there."""
-        command = [sys.executable, "-m", "van.cli", "status", "addresses", "-o", "json", "--url", router.url()]
         end = time.monotonic() + PATIENCE
         while True:
-            said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=PROJECT, check=True)
-            if any(row["key"] == f"M{address}" and row["remoteCount"] for row in json.loads(said.stdout)):
+            rows = self.status(router, "addresses")
+            if any(row["key"] == f"M{address}" and row["remoteCount"] for row in rows):
                 return
-            assert time.monotonic() < end, said.stdout
+            assert time.monotonic() < end, rows
 
     def check_alive(self) -> None:
         for router in (self.west, self.hub, self.east):
