@@ -184,12 +184,12 @@ def test_no_password_of_a_url_is_shown(site: SiteFile) -> None:
          ["1:1: listener: expected a list of tables, got a table; write [[listener]]"]),
         ("listener = [1]\n", ["1:13: listener[0]: expected a table, got 1"]),
         ("[[listener]]\ncost = 1\n", ["1:1: listener[0].url: missing"]),
-        ("[[listner]]\n", ["1:1: listner: unknown key; allowed: router, log, listener, connector, ssl_profile, address, auto_link, service; "
+        ("[[listner]]\n", ["1:1: listner: unknown key; allowed: router, log, listener, connector, ssl_profile, address, auto_link, service, dns; "
                            'did you mean "listener"?']),
         ("[[vhost]]\n", ["1:1: vhost: not available in this version; allowed: router, log, listener, connector, "
-                           "ssl_profile, address, auto_link, service"]),
+                           "ssl_profile, address, auto_link, service, dns"]),
         ("[http]\n", ["1:1: http: not available in this version; allowed: router, log, listener, connector, "
-                      "ssl_profile, address, auto_link, service"]),
+                      "ssl_profile, address, auto_link, service, dns"]),
         ("[router]\nhello_interval_seconds = 0\n",
          ["2:26: router.hello_interval_seconds: 0 is out of range; allowed: 0.1 to 86400"]),
         ("[router]\nid = 'a|b c'\n", ['2:6: router.id: "a|b c" contains " ", "|"; allowed: no blanks, no "|" and no "$"']),

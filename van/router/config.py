@@ -24,6 +24,7 @@ from van.router.sections import (
     AddressConfig,
     AutoLinkConfig,
     ConnectorConfig,
+    DnsConfig,
     ListenerConfig,
     LogConfig,
     RouterConfig,
@@ -54,12 +55,13 @@ REPEATED_SECTIONS: dict[str, type] = {
     "address": AddressConfig,
     "auto_link": AutoLinkConfig,
     "service": ServiceConfig,
+    "dns": DnsConfig,
 }
 SECTIONS = (*SINGLE_SECTIONS, *REPEATED_SECTIONS)
 
 # What site files of later versions or of the deployed routers hold.
 SECTIONS_LATER = (
-    "http", "dns", "policy", "vhost", "link_route", "network", "site",
+    "http", "policy", "vhost", "link_route", "network", "site",
     "tcp_listener", "tcp_connector", "mqtt", "udp",
 )  # fmt: skip
 
@@ -104,6 +106,7 @@ class SiteConfig:
     addresses: tuple[AddressConfig, ...]
     auto_links: tuple[AutoLinkConfig, ...]
     services: tuple[ServiceConfig, ...]
+    dns: tuple[DnsConfig, ...]
     users: Users | None
     # Texts for the log: allowed, and worth a second thought.
     warnings: tuple[str, ...]
@@ -318,6 +321,7 @@ def _assemble(found: checks.Found, users: Users | None) -> SiteConfig:
         ),
         auto_links=tuple(_named(found.entries("auto_link"), _about)),
         services=tuple(_named(found.entries("service"), service_name)),
+        dns=tuple(_named(found.entries("dns"), lambda entry: f"dns/{entry.listen.host_and_port}")),
         users=users,
         warnings=tuple(checks.warnings(found)),
     )

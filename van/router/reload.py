@@ -37,6 +37,7 @@ def changes(old: SiteConfig, new: SiteConfig) -> tuple[list[str], list[str]]:
         ("connector", _by_name(old.connectors), _by_name(new.connectors)),
         ("ssl_profile", old.ssl_profiles, new.ssl_profiles),
         ("service", _by_name(old.services), _by_name(new.services)),
+        ("dns", _by_name(old.dns), _by_name(new.dns)),
     ):
         _compare_all(name, before_all, after_all, live, restart)
     return live, restart

@@ -7,6 +7,7 @@ the attribute names of the deployed routers in snake_case. Rules between keys ar
 from __future__ import annotations
 
 import socket
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -508,3 +509,32 @@ class ServiceConfig:
         url = self.listen or self.connect
         assert url is not None
         return url
+
+
+@attrs.frozen(kw_only=True)
+class DnsConfig:
+    """`[[dns]]`: addresses with services are names of the DNS here; see [dns.md](dns.md)."""
+
+    listen: ServiceUrl = key(
+        values.dns_listen_url, "Where questions come, over UDP and TCP: `udp://HOST:PORT`; port 0: any port."
+    )
+    zone: str = key(values.dns_zone, "What names end with: `orders-db` is `orders-db.van`.", "van")
+    name: str = key(values.name, "Name in the log; unique.", "", shown="from the URL")
+    ttl_seconds: int = key(values.integer(0, LONGEST_SECONDS), "How long clients may keep an answer.", 30)
+    on_demand: bool = key(
+        values.boolean,
+        "Open a port for an address that has a server somewhere and no port here, when its name is asked for.",
+        default=True,
+    )
+    pool: IPv4Network | IPv6Network = key(
+        values.address_pool,
+        "Addresses of this machine where such ports are opened, each name at one of its own.",
+        IPv4Network("127.64.0.0/16"),
+        shown='`"127.64.0.0/16"`',
+    )
+    max_ports: int = key(values.integer(1, 10_000), "So many such ports at a time.", 256)
+    idle_timeout_seconds: float = key(
+        values.seconds(1, LONGEST_SECONDS),
+        "Such a port is closed when its name was not asked for, and nobody is connected, for so long.",
+        3600.0,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Final
 
 import attrs
@@ -19,7 +20,7 @@ _ALWAYS: Final = frozenset({"listen", "connect", "address", "name"})
 
 def check(found: Found) -> list[Problem]:
     """Everything that is wrong with services, beside single values."""
-    problems = [*_unique_ports(found)]
+    problems = [*_unique_ports(found), *_dns(found)]
     for path, entry in found.located("service"):
         if found.is_wrong(*path, "listen") or found.is_wrong(*path, "connect"):
             continue
@@ -81,17 +82,24 @@ def _secure(scheme: str, name: str) -> str:
     return f", or use {secure}" if secure is not None and name != "authenticate_peer" else ""
 
 
+def _dns(found: Found) -> Iterator[Problem]:
+    """What is wrong with servers of names."""
+    if found.entries("dns") and find_spec("dns") is None:
+        yield Problem(("dns",), "dnspython is not installed", hint='run: pip install "van[dns]"', at_key=True)
+
+
 def _unique_ports(found: Found) -> Iterator[Problem]:
     """Ports that two services want, or a service and a listener."""
     seen: list[tuple[str, bool, Any]] = [
         (f"listener[{path[1]}]", True, listener.url) for path, listener in found.located("listener")
     ]
-    for path, entry in found.located("service"):
+    for path, entry in (*found.located("dns"), *found.located("service")):
         url = entry.listen
         if url is None or url.port == 0:
             continue
-        streams = KINDS[url.scheme].streams
-        other = next((name for name, kind, earlier in seen if kind is streams and collide(earlier, url)), None)
+        # Names are asked for by both.
+        kinds = (False, True) if path[0] == "dns" else (KINDS[url.scheme].streams,)
+        other = next((name for name, kind, earlier in seen if kind in kinds and collide(earlier, url)), None)
         if other is not None:
             yield Problem((*path, "listen"), f"{show(url.host_and_port)} is taken by {other} already")
-        seen.append((f"service[{path[1]}]", streams, url))
+        seen += [(f"{path[0]}[{path[1]}]", streams, url) for streams in kinds]

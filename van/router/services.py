@@ -85,6 +85,8 @@ class Services:
         # Those that are run, some of them only until their last connection has ended.
         self._endpoints: set[ServiceEndpoint] = set()
         self._stopping = trio.Event()
+        # Called when services have come or gone.
+        self.on_change: Callable[[], None] = _nobody_listens
         # What MQTT clients share, by prefix.
         self._brokers: dict[str, MqttBroker] = {}
 
@@ -227,6 +229,7 @@ class Services:
             old.endpoint.close_all(ErrorCondition.CONNECTION_FORCED, GONE)
         for made in changes.came:
             self._start(made)
+        self.on_change()
 
     def forget(self, changes: Changes) -> None:
         """Undo what `prepare` has done."""
@@ -250,6 +253,7 @@ class Services:
             made.endpoint.stop()
             raise
         self._start(made)
+        self.on_change()
         return made
 
     def remove(self, name: str) -> None:
@@ -373,3 +377,7 @@ def log_to(logger: FilteringBoundLogger) -> Log:
         getattr(logger, level)(event, **fields)
 
     return log
+
+
+def _nobody_listens() -> None:
+    """Stand in for `on_change`."""

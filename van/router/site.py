@@ -10,7 +10,8 @@
         ├── end              waits for `drain`, then ends in order
         ├── one per listener     `Listener.serve`
         ├── one per connector    `Connector.run`
-        └── services             `Services.run`, with one per service
+        ├── services             `Services.run`, with one per service
+        └── names                `SiteNames.run`, with one per `[[dns]]`
 
 The end has three parts. Nobody new is let in and senders get no more credit, while what is under way is settled, for
 `SETTLE_SECONDS` at most. What is left then goes back to its senders, and every connection is closed with
@@ -47,6 +48,7 @@ from van.amqp.sasl import (
 )
 from van.router import exit_codes
 from van.router.config import SiteConfig
+from van.router.dns import SiteNames
 from van.router.log import get_logger, levels
 from van.router.management import Management
 from van.router.process import FullCollections, raise_file_limit, settle
@@ -175,6 +177,7 @@ class Site:
         self.connectors = [self._connector(entry) for entry in config.connectors]
         # Services are worker 0's.
         self.services = Services(self)
+        self.names = SiteNames(self, config.dns if worker is None else ())
 
     # -- assembly ------------------------------------------------------------------------------------------------
 
@@ -334,6 +337,7 @@ class Site:
                 for listener in self.listeners:
                     await listener.bind()
                 await self.services.begin(self.config.services, self.config.ssl_profiles)
+                await self.names.bind()
         except (TransportError, TlsConfigError, ServiceError) as error:
             for listener in self.listeners:
                 listener.stop_accepting()
@@ -361,6 +365,7 @@ class Site:
                     for connector in self.connectors:
                         serving.start_soon(connector.run)
                     await serving.start(self.services.run)
+                    await serving.start(self.names.run)
                     self._tell_ready()
                     if started is not None:
                         started()
@@ -465,6 +470,7 @@ class Site:
         await self._draining.wait()
         for listener in self.listeners:
             listener.stop_accepting()
+        self.names.stop()
         self.services.stop()
         connections, in_flight = len(self.adaptors), self.in_flight()
         self.logger.info("draining", reason=self._reason, connections=connections, in_flight=in_flight)

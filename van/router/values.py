@@ -33,6 +33,8 @@ _UNITS = {
 }  # fmt: skip
 _SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*")
 
+_ZONE = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
 # A secret that a file holds is a line; more is a mistake (a whole certificate, a device).
 SECRET_FILE_LIMIT = 64 * KIB
 
@@ -314,6 +316,31 @@ def service_address(value: object, context: Context) -> str:
     if given.startswith(("_", "$")):
         raise _wrong(f"{show(given)} begins with {show(given[0])}, as addresses of routers themselves do")
     return given
+
+
+def dns_listen_url(value: object, context: Context) -> ServiceUrl:
+    """Where questions of the DNS come: by UDP and TCP."""
+    try:
+        return parse_service_url(text(value, context), ("udp",), any_interface=True)
+    except UrlError as error:
+        raise _wrong(str(error)) from None
+
+
+def dns_zone(value: object, context: Context) -> str:
+    """The name of a zone: labels of letters, digits and hyphens (RFC 1123, 2.1), without the dot at its end."""
+    given = name(value, context).lower().removesuffix(".")
+    if len(given) > 50 or not _ZONE.fullmatch(given):
+        allowed = "labels of letters, digits and hyphens, at most 50 characters"
+        raise _wrong(f"{show(value)} is no name of a zone", allowed)
+    return given
+
+
+def address_pool(value: object, context: Context) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Addresses of this machine, as a network or one of them."""
+    try:
+        return ipaddress.ip_network(text(value, context), strict=False)
+    except ValueError:
+        raise _wrong(f"{show(value)} is no network", hint='write "127.64.0.0/16" or "10.0.0.5"') from None
 
 
 def alpn_protocol(value: object, context: Context) -> str:

@@ -67,10 +67,10 @@ class DatagramSocket(Reader):
 
     `take` is called with each datagram, its peer and the time, `flush` after a batch of them. `lost` is called with a
     reason, the time and a count. `failed` is called with a fault of ours. `refused`: what becomes of an error that
-    tells of the peer; it is ignored otherwise.
+    tells of the peer; it is ignored otherwise. batch: how many are read in one turn.
     """
 
-    __slots__ = ("_drops", "_drops_at", "_failed", "_flush", "_lost", "_refused", "_scope", "_take", "sock")
+    __slots__ = ("_batch", "_drops", "_drops_at", "_failed", "_flush", "_lost", "_refused", "_scope", "_take", "sock")
 
     def __init__(
         self,
@@ -80,8 +80,11 @@ class DatagramSocket(Reader):
         flush: Callable[[], None],
         failed: Callable[[Exception], None],
         refused: Callable[[float], None] | None = None,
+        *,
+        batch: int = MAX_BATCH,
     ) -> None:
         self.sock = sock
+        self._batch = batch
         self._failed = failed
         self._take = take
         self._lost = lost
@@ -125,7 +128,7 @@ class DatagramSocket(Reader):
         receive = self.sock.recvfrom
         take = self._take
         octets = 0
-        for _ in range(MAX_BATCH):
+        for _ in range(self._batch):
             try:
                 data, peer = receive(RECEIVE_SIZE)
             except BlockingIOError:
