@@ -241,6 +241,40 @@ async def test_paho_and_an_amqp_client(site: SiteFile) -> None:
         await trio.to_thread.run_sync(made.close)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_users_of_the_users_file(site: SiteFile, version: MQTTProtocolVersion) -> None:
+    (site.folder / "users.toml").write_text('[users]\nalice = "pencil"\n')
+    text = PLAIN.replace('id = "scene"', 'id = "scene"\nusers_file = "users.toml"') + SERVICE
+    new = version == MQTTProtocolVersion.MQTTv5
+
+    def answer(port: int, user: str | None, password: str | None) -> int:
+        """The code of the Connack, as the version has it."""
+        heard: queue.Queue[int] = queue.Queue()
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version, reconnect_on_failure=False)
+        client.on_connect = lambda client, data, flags, reason, properties: heard.put(int(reason.value))
+        client.username_pw_set(user, password)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        try:
+            return heard.get(timeout=PATIENCE)
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+    async with running(site, text + "authenticate_users = true\n") as scene:
+        port = port_of(scene)
+
+        async def ask(user: str | None, password: str | None) -> int:
+            return await trio.to_thread.run_sync(answer, port, user, password)
+
+        assert await ask("alice", "pencil") == 0
+        assert await ask("alice", "chalk") == 0x86
+        assert await ask("bob", "pencil") == 0x86
+        assert await ask(None, None) == 0x87
+        if new:
+            assert await ask("alice", None) == 0x87
+
+
 async def test_a_site_that_ends_says_so(site: SiteFile) -> None:
     async with site_with_mqtt(site) as scene:
         made = await trio.to_thread.run_sync(lambda: Client(port_of(scene), MQTTProtocolVersion.MQTTv5, "m"))

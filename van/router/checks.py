@@ -403,6 +403,11 @@ def _listener_tls(path: KeyPath, listener: ListenerConfig, found: Found) -> Iter
             yield Problem(at, f"EXTERNAL needs ca_cert_file in profile {show(profile.name)}")
 
 
+def has_users_file(found: Found) -> bool:
+    """Whether there is a users file, or was to be one."""
+    return found.is_wrong("router", "users_file") or found.single["router"].users_file is not None
+
+
 def _listener_authentication(path: KeyPath, listener: ListenerConfig, found: Found) -> Iterator[Problem]:
     mechanisms = listener.sasl_mechanisms
     if not mechanisms:
@@ -417,7 +422,7 @@ def _listener_authentication(path: KeyPath, listener: ListenerConfig, found: Fou
         mechanisms = ("ANONYMOUS",)
     if listener.authenticate_peer and set(mechanisms) == {"ANONYMOUS"}:
         yield Problem((*path, "authenticate_peer"), "nobody can connect: ANONYMOUS is the only mechanism")
-    users_file = found.is_wrong("router", "users_file") or found.single["router"].users_file is not None
+    users_file = has_users_file(found)
     for index, mechanism in enumerate(mechanisms):
         at = (*path, "sasl_mechanisms", index)
         if mechanism == "PLAIN" and _plain_is_withheld(listener) and set(mechanisms) == {"PLAIN"}:

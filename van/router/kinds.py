@@ -113,6 +113,7 @@ _MQTT: Final = Kind(
     always_open=None,
     needs_address=False,
     shared=True,
+    listen_keys={"authenticate_users": "admit"},
 )
 
 KINDS: Final[dict[str, Kind]] = {

@@ -435,6 +435,13 @@ class ServiceConfig:
         shown="`false`",
         live=True,
     )
+    authenticate_users: bool | None = key(
+        values.boolean,
+        "Clients must give the name and password of a user in `users_file` of `[router]`; for `mqtt` and `mqtts`.",
+        None,
+        shown="`false`",
+        live=True,
+    )
     verify_hostname: bool | None = key(
         values.boolean, "The server's certificate must name the URL's host.", None, shown="`true`", live=True
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from van.router.checks import Found, collide, profile_of
+from van.router.checks import Found, collide, has_users_file, profile_of
 from van.router.kinds import KINDS, Kind
 from van.router.positions import KeyPath
 from van.router.sections import ServiceConfig
@@ -42,6 +42,8 @@ def check_one(path: KeyPath, entry: ServiceConfig, found: Found) -> Iterator[Pro
     if kind.needs_address and not entry.address:
         yield Problem((*path, "address"), "missing", at_key=True)
     yield from _keys(path, entry, kind, listening)
+    if entry.authenticate_users and not has_users_file(found):
+        yield Problem((*path, "authenticate_users"), "needs users_file in [router]", at_key=True)
     yield from _tls(path, entry, kind, listening, found)
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from van.adaptors.amqp import Log
-    from van.adaptors.mqtt.service import MqttService
+    from van.adaptors.mqtt.packets import Connect
+    from van.adaptors.mqtt.service import Admit, MqttService
     from van.adaptors.service import PeerInfo, Service
     from van.router.sections import ServiceConfig, SslProfileConfig
     from van.router.site import Site
@@ -170,7 +171,17 @@ class Services:
             broker = self._brokers[prefix] = MqttBroker(MqttService(site.router, name, prefix, log=log), site.wake)
             if self._nursery is not None:
                 self._nursery.start_soon(broker.run, name=name)
-        return broker.service, broker.port(entry.name)
+        return broker.service, broker.port(entry.name, self._admit if entry.authenticate_users else None)
+
+    def _admit(self, connect: Connect, info: PeerInfo) -> int:
+        """Whether a client of MQTT gives a name and password of the users file, as the reason code of its answer."""
+        from van.adaptors.mqtt.reason import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, SUCCESS
+
+        users = self._site.config.users
+        if users is None or connect.user_name is None or connect.password is None:
+            return NOT_AUTHORIZED
+        password = connect.password.decode(errors="replace")
+        return SUCCESS if users.verify_plain(connect.user_name, password) else BAD_USER_NAME_OR_PASSWORD
 
     async def begin(self, entries: Iterable[ServiceConfig], profiles: Mapping[str, SslProfileConfig]) -> None:
         """Make the services of the site file and take their ports. Raises `ServiceError`, and then there are none."""
@@ -317,9 +328,9 @@ class MqttBroker:
         self._sooner = trio.Event()
         service.on_deadline = self._look
 
-    def port(self, name: str) -> MqttPort:
-        """One more port."""
-        made = MqttPort(self, name)
+    def port(self, name: str, admit: Admit | None) -> MqttPort:
+        """One more port. admit: asked for every client, None lets everybody in."""
+        made = MqttPort(self, name, admit)
         self._ports.add(made)
         return made
 
@@ -352,8 +363,9 @@ class MqttPort:
 
     reachable = True
 
-    def __init__(self, broker: MqttBroker, name: str) -> None:
+    def __init__(self, broker: MqttBroker, name: str, admit: Admit | None) -> None:
         self.name = name
+        self._admit = admit
         self.address = broker.service.address
         self.router = broker.service.router
         self.on_reachable: Callable[[], None] = broker.service.look
@@ -363,7 +375,7 @@ class MqttPort:
         """An adaptor for a connection that was accepted."""
         from van.adaptors.mqtt.adaptor import MqttAdaptor
 
-        return MqttAdaptor(self._broker.service, info, now=trio.current_time())
+        return MqttAdaptor(self._broker.service, info, admit=self._admit, now=trio.current_time())
 
     def stop(self) -> None:
         """Take no more."""

@@ -14,7 +14,7 @@ from van.adaptors.mqtt.client import Client
 from van.adaptors.mqtt.connection import ASSIGNED, ConnectionOwner, ServerConnection
 from van.adaptors.mqtt.packets import MQTT_5, Connect, Publish, Subscription
 from van.adaptors.mqtt.reason import MqttError
-from van.adaptors.mqtt.service import MqttService
+from van.adaptors.mqtt.service import Admit, MqttService
 from van.adaptors.mqtt.session import Session
 from van.adaptors.service import PeerInfo
 from van.routing.adaptor import Adaptor
@@ -42,7 +42,7 @@ class _Owner(ConnectionOwner):
 
     def open_session(self, connect: Connect, client_id: str) -> Session:
         adaptor = self.adaptor
-        reason = adaptor.service.admit(connect, adaptor.info)
+        reason = adaptor.admit(connect, adaptor.info)
         if reason != r.SUCCESS:
             raise MqttError(reason, "the client is not let in")
         client = adaptor.service.open_client(connect, client_id)
@@ -81,11 +81,14 @@ class _Owner(ConnectionOwner):
 
 
 class MqttAdaptor(Adaptor):
-    """A client's connection to a service. info: what the transport knows of it."""
+    """A client's connection to a service. info: what the transport knows of it. admit: whom to ask for its Connect."""
 
-    def __init__(self, service: MqttService, info: PeerInfo, *, now: float = 0.0) -> None:
+    def __init__(
+        self, service: MqttService, info: PeerInfo, *, admit: Admit | None = None, now: float = 0.0
+    ) -> None:
         super().__init__()
         self.service = service
+        self.admit = admit if admit is not None else service.admit
         self.router = service.router
         self.info = info
         self._owner = _Owner(self)
