@@ -31,6 +31,7 @@ class App(Adaptor):
         self.streams: list[EndpointStream] = []
         self.told: list[tuple[Delivery, object, bool]] = []
         self.credited: list[EndpointReceiverLink] = []
+        self.grown: list[EndpointStream] = []
 
     def wake(self) -> None:
         session = self.session
@@ -44,6 +45,7 @@ class App(Adaptor):
                     self.streams.append(link.stream(delivery, session))
         self.told += [(delivery, delivery.state, session.owes(delivery)) for delivery in session.told]
         self.credited += session.credited
+        self.grown += session.grown
         for noted in (session.ready, session.told, session.credited, session.grown):
             noted.clear()
 
@@ -215,6 +217,19 @@ def test_a_stream_is_aborted(scene: Scene) -> None:
     assert not stream.waiting()
     assert stream.read(10) == []
     assert scene.link.link_credit == 4
+    scene.close()
+
+
+def test_a_stream_of_which_nothing_was_read_is_aborted(scene: Scene) -> None:
+    stream = scene.stream()
+    scene.other.grown.clear()
+    scene.link.append(b"x")
+    scene.run()
+    assert scene.other.grown == [stream]
+    scene.link.abort()
+    scene.run()
+    assert scene.other.grown == [stream] * 2
+    assert stream.aborted
     scene.close()
 
 

@@ -594,6 +594,8 @@ class EndpointStream(DeliveryTarget):
         drop_payload(delivery)
         self.aborted = True
         self._over()
+        # Also where there was something to read, and nobody has read it.
+        self._listed = False
         self._tell()
 
     def others_wait(self) -> bool:

@@ -50,7 +50,7 @@ class Stream:
         self.trailers: Fields = []
         self.ended = False
         self.reset: ErrorCodes | int | None = None
-        self._unsent = b""
+        self._unsent = memoryview(b"")
         self._end_with: Fields | None = None
 
     def field(self, name: bytes) -> bytes:
@@ -62,7 +62,8 @@ class Stream:
 
     def send(self, data: bytes = b"", end: Fields | None = None) -> Stream:
         """Send of a body what the window takes, the rest when it takes more; with `end` its end."""
-        self._unsent += data
+        if data:
+            self._unsent = memoryview(bytes(self._unsent) + data)
         if end is not None:
             self._end_with = end
         self.push()
@@ -83,7 +84,7 @@ class Stream:
                 room = min(h2.local_flow_control_window(self.number), h2.max_outbound_frame_size)
                 if room <= 0:
                     return
-                h2.send_data(self.number, self._unsent[:room])
+                h2.send_data(self.number, bytes(self._unsent[:room]))
                 self._unsent = self._unsent[room:]
             if self._end_with is not None:
                 if self._end_with:
