@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.router.site_file import SiteFile
-from tests.services.names import ask, dns_port, question, sites, until
+from tests.services.networks import ask, dns_port, question, sites, until
 from van.router.site import Site
 
 NAMES = '\n[[dns]]\nlisten = "udp://127.0.0.1:0"\nzone = "van"\n'
@@ -47,16 +47,21 @@ async def hear(host: str, port: int) -> bytes:
         return bytes(await stream.receive_some(100))
 
 
-async def test_a_name_leads_to_a_server_two_sites_away_without_a_port_in_any_configuration(site_file: SiteFile) -> None:
+INTERIOR, EDGE = "interior", "edge"
+
+
+@pytest.mark.parametrize("modes", [(INTERIOR, INTERIOR), (EDGE, INTERIOR), (INTERIOR, EDGE), (EDGE, EDGE)])
+async def test_a_name_leads_to_a_server_two_sites_away_without_a_port_in_any_configuration(
+    site_file: SiteFile, modes: tuple[str, str]
+) -> None:
     async with sites(site_file) as running, trio.open_nursery() as nursery:
         port = await server(nursery, b"orders here")
-        first = await running.start("A", NAMES)
-        await running.start("B", "")
-        await running.start("C", connect("orders-db", port))
+        middle = await running.start("B")
+        first = await running.start("A", NAMES, mode=modes[0])
+        running.last(middle)
+        await running.start("C", connect("orders-db", port), mode=modes[1])
         await running.joined()
-        directory = first.names.directory
-        assert directory is not None
-        await until(lambda: bool(directory.find("orders-db")))
+        await until(lambda: bool(first.names.find("orders-db")))
         (host,) = await ask(first, "orders-db.van")
         assert host.startswith("127.64.")
         assert await ask(first, "orders-db.van", "SRV", tcp=True) == [f"0 0 {port} orders-db.van."]
@@ -65,6 +70,15 @@ async def test_a_name_leads_to_a_server_two_sites_away_without_a_port_in_any_con
         assert await ask(first, "_x._udp.orders-db.van", "SRV") == []
         assert await hear(host, port) == b"orders here"
         assert [name for name in first.services.running if name.startswith("dns/")] == ["dns/van/tcp/orders-db"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_site_without_a_network(site_file: SiteFile) -> None:
+    async with sites(site_file) as running, trio.open_nursery() as nursery:
+        port = await server(nursery, b"alone")
+        site = await running.start("A", NAMES + connect("one", port), mode="standalone")
+        (host,) = await ask(site, "one.van")
+        assert await hear(host, port) == b"alone"
         nursery.cancel_scope.cancel()
 
 
@@ -88,9 +102,9 @@ async def test_services_that_come_and_go_are_names_at_once(site_file: SiteFile) 
         first = await running.start("A", NAMES)
         second = await running.start("B", connect("one", 9))
         await running.joined()
+        await until(lambda: bool(first.names.find("one")))
         directory = first.names.directory
         assert directory is not None
-        await until(lambda: bool(directory.find("one")))
         config = site_file.load(f'[router]\nid = "B"\n[[listener]]\nurl = "amqp://127.0.0.1:0"\n{connect("two", 9)}')
         changes = await second.services.prepare(config.services, {})
         second.services.commit(changes)

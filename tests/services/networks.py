@@ -1,4 +1,4 @@
-"""Three sites in a line, with services at both ends, and questions to the names of the first."""
+"""Sites that are joined to networks, and questions to the names of one of them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,37 @@ class Sites:
         self._nursery = nursery
         self._stream = io.StringIO()
         self.sites: dict[str, Site] = {}
-        self._port = 0
+        self._before: Site | None = None
 
-    async def start(self, name: str, text: str, *, mode: str = "interior") -> Site:
-        """A site; each connects to the one before it."""
-        head = f'[router]\nid = "{name}"\nmode = "{mode}"\nhello_interval_seconds = 0.1\n'
-        listener = '[[listener]]\nname = "in"\nurl = "amqp://127.0.0.1:0"\nrole = "inter-router"\n'
-        connector = ""
-        if self._port:
-            connector = f'[[connector]]\nurl = "amqp://127.0.0.1:{self._port}"\nrole = "inter-router"\n'
-        config = self._site_file.load(head + listener + connector + text)
+    async def start(self, name: str, text: str = "", *, mode: str = "interior") -> Site:
+        """A site; it connects to the last interior one before it."""
+        role = "edge" if mode == "edge" else "inter-router"
+        head = f'[router]\nid = "{name}"\nmode = "{mode}"\n'
+        if mode == "interior":
+            head += "hello_interval_seconds = 0.1\n"
+            for listener in ("inter-router", "edge"):
+                head += f'[[listener]]\nname = "{listener}"\nurl = "amqp://127.0.0.1:0"\nrole = "{listener}"\n'
+        if self._before is not None:
+            port = self._before.listener(role).port
+            head += f'[[connector]]\nurl = "amqp://127.0.0.1:{port}"\nrole = "{role}"\n'
+        config = self._site_file.load(head + text)
         if not self.sites:
             log.configure(config.log, stream=self._stream, router=name)
         site = self.sites[name] = Site(config)
         started = trio.Event()
         self._nursery.start_soon(site.run, started.set)
         await started.wait()
-        self._port = site.listeners[0].port
+        if mode == "interior":
+            self._before = site
         return site
+
+    def last(self, site: Site) -> None:
+        """Have the next one connect there."""
+        self._before = site
+
+    def stop(self, name: str) -> None:
+        """A site ends, all at once."""
+        self.sites.pop(name).stop()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         return [line for line in map(json.loads, self._stream.getvalue().splitlines()) if line["event"] == event]
@@ -52,8 +65,8 @@ class Sites:
         """All know all."""
 
         def ready() -> bool:
-            engines = [site.router.engine for site in self.sites.values()]
-            return all(engine is not None and len(engine.nodes) == len(self.sites) - 1 for engine in engines)
+            engines = [site.router.engine for site in self.sites.values() if site.config.router.mode == "interior"]
+            return all(engine is not None and len(engine.nodes) == len(engines) - 1 for engine in engines)
 
         await until(ready)
 
