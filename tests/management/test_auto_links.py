@@ -6,15 +6,19 @@ import pytest
 
 from tests.adaptors.brokers import CONNECTION, LosesQueues, auto_link, connect
 from tests.adaptors.edges import edge, interiors, uplink
-from tests.management.nodes import Answer, Asker, Managed
+from tests.adaptors.routers import Routers
+from tests.adaptors.workers import Whole
+from tests.management.nodes import Answer, Asker, Managed, SceneFacts
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.connection import Connection
+from van.amqp.delivery_state import Rejected
 from van.amqp.message import AmqpValue
 from van.amqp.sasl import AnonymousClient, PlainClient, SaslClient, SaslServer, anonymous, plain
 from van.management.agent import ManagementAgent, may_change
-from van.management.facts import Facts
 from van.management.schema import PREFIX
 from van.routing.auto_link import MAX_AUTO_LINKS, AutoLink
+from van.routing.dialect.annotations import MAY_CHANGE, encode_annotations
+from van.routing.worker_router import WorkerRouter
 
 TYPE = "router.config.autoLink"
 
@@ -204,7 +208,8 @@ def test_users_who_have_proved_who_they_are(mechanism: str, accepting: bool) -> 
         adaptor.receive_data(b"".join(peer.data_to_send(65536)), 0.0)
         peer.receive_data(b"".join(adaptor.data_to_send(65536)), 0.0)
     assert adaptor.opened
-    assert may_change(Facts(), adaptor) == (user and accepting)
+    assert may_change(SceneFacts([adaptor]), adaptor.connection) == (user and accepting)
+    assert not may_change(SceneFacts([]), adaptor.connection)
 
 
 def test_not_by_messages_of_a_broker() -> None:
@@ -219,6 +224,40 @@ def test_not_by_messages_of_a_broker() -> None:
     broker.given("outbox").send(request.encode())
     network.run()
     assert refused(asker.answers()[0])
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_by_another_process_of_the_router(at: int, trusted: bool) -> None:
+    """The process that has the connection knows who is at its other end."""
+    network = Routers()
+    whole = Whole(network, count=3)
+    network.advance(1.0)
+    for process in whole.processes[1:]:
+        assert isinstance(process.router, WorkerRouter)
+        process.router.may_change = lambda connection: trusted
+    ManagementAgent(whole.processes[0].router)
+    network.advance(1.0)
+    asker = Asker(whole.processes[at].client(), "$management")
+    network.advance(1.0)
+    answer = create(asker, ORDERS, name="mine")
+    assert (answer.status == 201, refused(answer)) == (trusted, not trusted)
+    assert asker.read(TYPE, name="mine").status == (200 if trusted else 404)
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_what_a_program_puts_in_front_of_its_request_says_nothing(at: int) -> None:
+    network = Routers()
+    whole = Whole(network, count=3)
+    agent = ManagementAgent(whole.processes[0].router)
+    network.advance(1.0)
+    asker = Asker(whole.processes[at].client(), "$management")
+    network.advance(1.0)
+    request = asker.request(AmqpValue(ORDERS), operation="CREATE", type=TYPE)
+    sent = asker.sender.send(encode_annotations(MAY_CHANGE, None, None, ()) + request.encode())
+    network.run()
+    assert isinstance(sent.state, Rejected), "to us that is no message"
+    assert len(agent.router.auto_links) == 0
 
 
 def test_not_by_another_router() -> None:

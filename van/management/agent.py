@@ -32,9 +32,11 @@ from van.management.node import CHANGES, Reply, answer, changed, takes_time
 from van.management.requests import ManagementError, Request, Status, parse_request, reply_address
 from van.management.view import Elsewhere, View
 from van.routing.address import address_key
+from van.routing.dialect.annotations import MAY_CHANGE
 from van.routing.incoming_link import IncomingLink
 from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import Router
+from van.routing.worker_link import WorkerIncomingLink
 
 MANAGEMENT: Final = "$management"
 LOCAL_MANAGEMENT: Final = "_local/$management"
@@ -175,16 +177,17 @@ class ManagementAgent:
         self._asked.append(_Asked(link, delivery, payload, self._may_change(delivery)))
 
     def _may_change(self, delivery: Delivery) -> bool:
-        """Whether a request is from somebody who may change the router, by a connection of this process."""
+        """Whether a request is from somebody who may change the router, by a connection of any of its processes."""
         for session in self.adaptor.connection.sessions:
             # The router's end of the same wire, where the delivery has the same id.
             sent = session.unsettled_out.get(delivery.delivery_id)
-            if sent is not None and isinstance(sent.origin, IncomingLink) and not sent.origin.between_routers:
-                connection = sent.origin.link.session.connection
-                return any(
-                    adaptor.connection is connection and may_change(self.facts, adaptor)
-                    for adaptor in self.facts.adaptors()
-                )
+            if sent is None:
+                continue
+            origin = sent.origin
+            if isinstance(origin, WorkerIncomingLink):
+                return sent.annotations is not None and sent.annotations.flags & MAY_CHANGE != 0
+            if isinstance(origin, IncomingLink) and not origin.between_routers:
+                return may_change(self.facts, origin.link.session.connection)
         return False
 
     @property
@@ -327,12 +330,13 @@ class ManagementAgent:
         self._sender.ready()
 
 
-def may_change(facts: Facts, adaptor: AmqpAdaptor) -> bool:
+def may_change(facts: Facts, connection: Connection) -> bool:
     """Whether the peer of a connection may change the router: on its own machine, or where it has proved who it is.
 
     What comes from a broker is of whoever has sent it there.
     """
-    if adaptor.role != NORMAL:
+    adaptor = next((adaptor for adaptor in facts.adaptors() if adaptor.connection is connection), None)
+    if adaptor is None or adaptor.role != NORMAL:
         return False
     sasl = adaptor.connection.sasl
     proved = adaptor.connection.accepting and sasl is not None and sasl.succeeded and sasl.mechanism != "ANONYMOUS"

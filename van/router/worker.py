@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
@@ -18,6 +19,7 @@ from van.adaptors.amqp import no_log
 from van.adaptors.arriving import Record
 from van.adaptors.worker import WorkerConnectorAdaptor
 from van.amqp.errors import ErrorCondition
+from van.management.agent import may_change
 from van.management.elsewhere import answer
 from van.management.requests import ManagementError
 from van.management.view import View
@@ -43,6 +45,7 @@ from van.router.management import SiteFacts
 from van.router.process import raise_file_limit, settle
 from van.router.site import Site
 from van.router.workers import uplink_settings
+from van.routing.worker_router import WorkerRouter
 from van.transport.driver import run_adaptor
 from van.transport.tls import TlsConfigError, refresh_certificates
 
@@ -77,6 +80,8 @@ class WorkerEnd:
 
     async def run(self, site: Site) -> None:
         """Be joined to worker 0 until that ends, or `unlink`."""
+        assert isinstance(site.router, WorkerRouter)
+        site.router.may_change = partial(may_change, SiteFacts(site))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._channel.run)
             nursery.start_soon(self._listen, site)

@@ -264,13 +264,9 @@ class Router(LinkStateOwner):
             incoming.limit = max(capacity, limit)
             link.sink = incoming
             return incoming
-        kind = IncomingLink
         if broker:
-            kind = BrokerLink
             text = self.receiving(text)
-        elif RESEND_CAPABILITY in _target_capabilities(link):
-            kind = ResendingLink
-        incoming = kind(self, link, self.usable(text), capacity, False)
+        incoming = self._incoming(link, self.usable(text), capacity, broker)
         incoming.limit = max(capacity, limit)
         if broker:
             # Its target says nothing of where in the network its deliveries go.
@@ -280,6 +276,14 @@ class Router(LinkStateOwner):
         for watcher in self.address_watchers:
             watcher.sender_attached(incoming)
         return incoming
+
+    def _incoming(self, link: ReceiverLink, address: Address, capacity: int, broker: bool) -> IncomingLink:
+        """The core's end of a link that deliveries to one address come in by."""
+        if broker:
+            return BrokerLink(self, link, address, capacity, False)
+        if RESEND_CAPABILITY in _target_capabilities(link):
+            return ResendingLink(self, link, address, capacity, False)
+        return IncomingLink(self, link, address, capacity, False)
 
     def attach_outgoing(
         self, link: SenderLink, text: str, capacity: int = DEFAULT_LINK_CAPACITY, *, broker: bool = False

@@ -8,13 +8,17 @@ but one uplink, whose end is the worker's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from van.amqp.connection import Connection
 from van.amqp.errors import AmqpLinkError, ErrorCondition
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
 from van.routing.address import Address, address_key
-from van.routing.dialect.annotations import Annotations, encode_annotations
+from van.routing.dialect.annotations import MAY_CHANGE, Annotations, encode_annotations
 from van.routing.edge import EdgeIncomingLink, EdgeOutgoingLink
 from van.routing.edge_router import EdgeRouter, Uplink, UplinkOpener
+from van.routing.incoming_link import IncomingLink
 from van.routing.router import OWN_NODES, Router
 from van.routing.worker_link import CAPACITY, WorkerIncomingLink, WorkerOutgoingLink
 
@@ -31,11 +35,34 @@ class WorkerUplink(Uplink):
         return WorkerOutgoingLink(link, address, CAPACITY, self, anonymous)
 
 
+class TrustedLink(IncomingLink):
+    """A link to the management node, of somebody who may change the router: its annotations say so to worker 0."""
+
+    __slots__ = ()
+
+
+def nobody(connection: Connection) -> bool:
+    """Stand in for `may_change` where nobody is known."""
+    return False
+
+
 class WorkerRouter(EdgeRouter):
     """The core of a worker; constructed as a `Router` with the id of the whole.
 
     `mode` is to be set to that of worker 0: where that is `standalone` there is nothing elsewhere that could be named.
     """
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        # Whether the peer of a connection may change the router; the process knows.
+        self.may_change: Callable[[Connection], bool] = nobody
+
+    def _incoming(self, link: ReceiverLink, address: Address, capacity: int, broker: bool) -> IncomingLink:
+        if address.key in OWN_NODES and self.may_change(link.session.connection):
+            trusted = TrustedLink(self, link, address, capacity, False)
+            trusted.annotations = self.prepared(Annotations(MAY_CHANGE))
+            return trusted
+        return super()._incoming(link, address, capacity, broker)
 
     def new_uplink(
         self, number: int, router_id: str, *, van: bool, opener: UplinkOpener, streams: bool

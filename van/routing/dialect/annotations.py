@@ -21,6 +21,8 @@ RESEND_RELEASED: Final = 0x02
 WINDOWED: Final = 0x04
 # Ours: the sender had settled; it travels unsettled so that credit works from end to end, and leaves settled.
 PRESETTLED: Final = 0x10000
+# Ours, from another process of this router to its management node: whoever has sent it may change the router.
+MAY_CHANGE: Final = 0x20000
 
 PREFIX: Final = b"\x00\x80SKPR--RA"
 _PREFIX_LENGTH: Final = len(PREFIX)
