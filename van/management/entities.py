@@ -185,11 +185,12 @@ class RouterMetrics(EntityType[counts.Totals]):
         ulong("deliveriesRedirectedToFallback", constant(0), "Always 0."),
         uint("linksBlocked", lambda view, totals: totals.blocked, "Receivers without credit for whom deliveries wait."),
         uint("uptimeSeconds", lambda view, totals: int(view.facts.uptime(view.router.now)), "Since the start."),
-        ulong("payloadHeld", lambda view, totals: totals.held, "Octets of messages that are in memory, on their way."),
         ulong("memoryUsage", lambda view, totals: totals.memory, "Virtual memory in octets."),
         ulong("residentMemoryUsage", lambda view, totals: totals.resident, "Resident memory in octets."),
         mapping("connectionCounters", lambda view, totals: totals.connections, "Application connections by protocol."),
         string("version", constant(__version__), "Version of van."),
+        # Ours, behind those that tools know.
+        ulong("payloadHeld", lambda view, totals: totals.held, "Octets of messages that are in memory, on their way."),
     )
 
     def rows(self, view: View) -> Iterable[counts.Totals]:
