@@ -20,6 +20,7 @@ from tests.router.test_site_reload import again
 from van.client import connect
 from van.router import exit_codes, log
 from van.router.site import Site
+from van.transport.errors import TransportError
 
 
 @pytest.fixture(autouse=True)
@@ -270,3 +271,54 @@ async def test_a_site_that_ends_asks_connections_of_services_to_end(site: SiteFi
             assert await until_end(stream) == b"router scene is shutting down\n"
             await scene.over.wait()
             assert await refuses(port)
+
+
+async def test_dials_have_their_turns_and_some_wait(site: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("van.transport.service_listener.SIMULTANEOUS_DIALS", 1)
+    monkeypatch.setattr("van.transport.service_listener.WAITING_DIALS", 1)
+    begun: list[trio.Event] = []
+
+    async def slow(host: str, port: int) -> trio.SocketStream:
+        begun.append(trio.Event())
+        await begun[-1].wait()
+        raise TransportError(TransportError.TCP, "refused at last")
+
+    monkeypatch.setattr("van.transport.service_listener.open_tcp", slow)
+    async with (
+        running(site, PLAIN + connecting(1)) as scene,
+        connect(scene.url()) as client,
+        client.sender("orders") as sender,
+        trio.open_nursery() as nursery,
+    ):
+        outcomes: list[str] = []
+
+        async def send() -> None:
+            outcomes.append(str(await sender.send_nowait("x").wait()))
+
+        for _ in range(3):
+            nursery.start_soon(send)
+        await until(lambda: len(outcomes) == 1)
+        assert "too many connections are being made" in outcomes[0]
+        for number in range(2):
+            await until(lambda number=number: len(begun) == number + 1)  # type: ignore[misc]
+            begun[number].set()
+            await until(lambda number=number: len(outcomes) == number + 2)  # type: ignore[misc]
+            assert "refused at last" in outcomes[-1]
+        assert scene.site.services.running["delivers"].endpoint.message.endswith("refused at last")
+
+
+async def test_a_server_that_takes_too_long_is_not_waited_for(site: SiteFile) -> None:
+    # Nobody accepts, and the queue of one is full.
+    with trio.socket.socket() as full:
+        await full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = await trio.open_tcp_stream("127.0.0.1", port)
+        async with (
+            waiting,
+            running(site, PLAIN + connecting(port, more="connect_timeout_seconds = 0.05")) as scene,
+            connect(scene.url()) as client,
+            client.sender("orders") as sender,
+        ):
+            outcome = await sender.send_nowait("x").wait()
+            assert "not connected within 0.05 s: still at connecting" in str(outcome)

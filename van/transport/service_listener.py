@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import random
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -242,7 +243,7 @@ class ServiceEndpoint:
                 seconds=round(trio.current_time() - began, 3),
             )
 
-    async def _guard(self, serve: Callable[[], Awaitable[None]], peer: str) -> None:
+    async def _guard(self, serve: Callable[[], Awaitable[None]], peer: tuple[str, int]) -> None:
         """What goes wrong in one connection ends that connection."""
         if not self._guarded:
             await serve()
@@ -251,7 +252,7 @@ class ServiceEndpoint:
             await serve()
         except* Exception as group:
             self.failed += 1
-            self._logger.exception("connection failed, a fault of ours", peer=peer, exc_info=sole(group))
+            self._logger.exception("connection failed, a fault of ours", peer=address_text(peer), exc_info=sole(group))
 
 
 class ServicePort(ServiceEndpoint):
@@ -451,16 +452,15 @@ class ServicePort(ServiceEndpoint):
 
     async def _serve(self, tcp: trio.SocketStream) -> None:
         try:
-            await self._guard(partial(self._serve_one, tcp), peer_text(tcp))
+            # None: it was gone before anybody looked.
+            info = _info_or_none(tcp)
+            if info is not None:
+                await self._guard(partial(self._serve_one, tcp, info), info.peer)
         finally:
             self._release()
-            await trio.aclose_forcefully(tcp)
+            tcp.socket.close()
 
-    async def _serve_one(self, tcp: trio.SocketStream) -> None:
-        try:
-            info = _info(tcp)
-        except OSError:
-            return
+    async def _serve_one(self, tcp: trio.SocketStream, info: PeerInfo) -> None:
         keep_alive(tcp)
         stream: trio.abc.Stream = tcp
         if self._tls:
@@ -486,6 +486,45 @@ class ServicePort(ServiceEndpoint):
             return None
         _describe(info, secured)
         return secured
+
+
+class _Turns:
+    """So many at a time, the others in the order in which they came. Who need not wait gives no turn away."""
+
+    __slots__ = ("_free", "_queue")
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._queue: deque[trio.Event] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
+    async def __aenter__(self) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = trio.Event()
+        self._queue.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._pass_on()
+            else:
+                self._queue.remove(turn)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._queue:
+            self._queue.popleft().set()
+        else:
+            self._free += 1
 
 
 class ServiceDialer(ServiceEndpoint):
@@ -525,8 +564,7 @@ class ServiceDialer(ServiceEndpoint):
         )
         self._verify_hostname = verify_hostname
         self._connect_timeout = connect_timeout
-        self._turns = trio.CapacityLimiter(SIMULTANEOUS_DIALS)
-        self._waiting = 0
+        self._turns = _Turns(SIMULTANEOUS_DIALS)
         self._nursery: trio.Nursery | None = None
         # What was dialled before `run`.
         self._early: list[tuple[MakeAdaptor, DialFailed, tuple[str, ...]]] = []
@@ -577,19 +615,18 @@ class ServiceDialer(ServiceEndpoint):
             self._tell(failed, reason)
             return
         try:
-            await self._guard(partial(self._connect, connected, failed, alpn), str(self.url))
+            await self._guard(partial(self._connect, connected, failed, alpn), (self.url.host, self.url.port))
         finally:
             self._release()
 
     async def _connect(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...]) -> None:
-        if self._waiting >= WAITING_DIALS:
+        if self._turns.waiting >= WAITING_DIALS:
             self._tell(failed, f"{self.url}: too many connections are being made")
             return
         tcp: trio.SocketStream | None = None
         stream: trio.abc.Stream | None = None
         stage = "connecting"
         reason = ""
-        self._waiting += 1
         try:
             with trio.move_on_after(self._connect_timeout), elsewhere():
                 async with self._turns:
@@ -606,9 +643,8 @@ class ServiceDialer(ServiceEndpoint):
         except OSError as error:
             reason = f"{self.url}: {os_reason(error)}"
         finally:
-            self._waiting -= 1
             if stream is None and tcp is not None:
-                await trio.aclose_forcefully(tcp)
+                tcp.socket.close()
         if stream is None:
             reason = reason or f"{self.url}: not connected within {self._connect_timeout:g} s: still at {stage}"
             self._tell(failed, reason)
@@ -619,7 +655,7 @@ class ServiceDialer(ServiceEndpoint):
             await self._drive(stream, connected(info), info)
         finally:
             assert tcp is not None
-            await trio.aclose_forcefully(tcp)
+            tcp.socket.close()
 
     def _tell(self, failed: DialFailed, reason: str) -> None:
         """A connection could not be made: the service tells whoever waits for it."""
@@ -631,6 +667,13 @@ class ServiceDialer(ServiceEndpoint):
 def _info(tcp: trio.SocketStream) -> PeerInfo:
     """Raises OSError when the connection is gone already."""
     return PeerInfo(tcp.socket.getpeername()[:2], tcp.socket.getsockname()[:2])
+
+
+def _info_or_none(tcp: trio.SocketStream) -> PeerInfo | None:
+    try:
+        return _info(tcp)
+    except OSError:
+        return None
 
 
 def _describe(info: PeerInfo, stream: TlsStream) -> None:
