@@ -163,6 +163,14 @@ class SlowAndLosing(LosesQueues, Slow):
     """Both."""
 
 
+class Fickle(Broker):
+    """It attaches every link, and detaches it again at once."""
+
+    def _answer(self, link: Link) -> None:
+        super()._answer(link)
+        link.detach(AmqpLinkError(ErrorCondition.DETACH_FORCED, "no"))
+
+
 class FewChannels(Broker):
     """It takes two sessions, and begins none."""
 

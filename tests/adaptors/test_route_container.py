@@ -8,6 +8,7 @@ from tests.adaptors.brokers import (
     Broker,
     EndsSessions,
     FewChannels,
+    Fickle,
     LosesQueues,
     Plain,
     Slow,
@@ -15,7 +16,8 @@ from tests.adaptors.brokers import (
     auto_link,
     connect,
 )
-from tests.routing.network import Network, settle_in_pieces
+from tests.routing.network import FRAME_SIZE, Network, settle_in_pieces
+from van.adaptors.amqp import ConnectionSettings
 from van.adaptors.route_container import MAX_SESSIONS
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, ErrorCondition
@@ -263,6 +265,54 @@ def test_a_broker_that_detaches_without_a_reason() -> None:
     broker.given("orders").detach(closed=False)
     network.run()
     assert (link.status, link.last_error) == ("failed", "detached by the broker")
+
+
+def test_a_broker_that_takes_every_link_and_gives_it_up_at_once() -> None:
+    network = Network()
+    auto_link(network, "in", "orders")
+    broker = connect(network, Fickle)
+    network.advance(10 * FIRST_PAUSE)
+    assert 5 < len(broker.attached) < 25
+
+
+def test_a_broker_that_sends_more_than_it_may() -> None:
+    network = Network()
+    greedy = auto_link(network, "in", "orders")
+    other = auto_link(network, "in", "bills")
+    broker = connect(network)
+    client = network.client()
+    receiver = client.receiver("orders", credit=1, auto=False)
+    bills = client.receiver("bills", credit=10)
+    queue = broker.given("orders")
+    queue.link.link_credit += 10_000
+    sent = [queue.send(b"x") for _ in range(2000)]
+    network.run()
+    error = "amqp:link:transfer-limit-exceeded: link 'qdlink.000000000000001' has no credit"
+    assert (greedy.status, greedy.last_error) == ("failed", error)
+    assert not any(one.settled for one in sent)
+    assert [got.body for got in receiver.deliveries] == [b"x"]
+    broker.given("bills").send(b"y")
+    network.run()
+    assert (other.status, bills.bodies) == ("active", [b"y"])
+    network.advance(FIRST_PAUSE)
+    assert greedy.status == "active"
+
+
+def test_a_message_of_the_broker_that_is_too_large() -> None:
+    network = Network()
+    link = auto_link(network, "in", "orders")
+    settings = ConnectionSettings(idle_timeout=0.0, max_frame_size=FRAME_SIZE, max_message_size=100_000)
+    broker = connect(network, settings=settings)
+    receiver = network.client().receiver("orders", credit=10)
+    remote = broker.given("orders").link.remote
+    assert remote is not None
+    assert remote.max_message_size == 100_000
+    # Brokers that look at it keep such a message; this one does not.
+    broker.given("orders").link.max_message_size = 1_000_000
+    broker.given("orders").send(b"x" * 200_000)
+    network.run()
+    assert (link.status, receiver.bodies) == ("failed", [])
+    assert link.last_error.startswith("amqp:link:message-size-exceeded")
 
 
 def test_an_address_that_may_not_be_used_here() -> None:

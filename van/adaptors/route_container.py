@@ -139,7 +139,7 @@ class BrokerLinks(RouteContainer):
         try:
             self._check(end)
             link = self._new_link(auto_link.incoming)
-            link.attach(_own_attach(auto_link.incoming, auto_link.at_broker))
+            link.attach(_own_attach(auto_link.incoming, auto_link.at_broker, adaptor.settings.max_message_size))
         except AmqpError as error:
             self._fail(end, _text(error))
             return
@@ -259,7 +259,7 @@ class BrokerLinks(RouteContainer):
         return session
 
 
-def _own_attach(incoming: bool, address: str) -> Attach:
+def _own_attach(incoming: bool, address: str, max_message_size: int) -> Attach:
     """A link as we describe it: its terminus at the broker; name, handle and role are the link's."""
     return Attach(
         name="",
@@ -267,6 +267,7 @@ def _own_attach(incoming: bool, address: str) -> Attach:
         role=incoming,
         source=Source(address=address if incoming else None),
         target=Target(address=None if incoming else address),
+        max_message_size=(max_message_size or None) if incoming else None,
     )
 
 
