@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from van.adaptors.http.mapping import Fields, MessageReader, data_section, encode_trailers
+from van.adaptors.http.mapping import Fields, MessageReader, data_section, encode_trailers, take_apart
 from van.adaptors.service import ConnectingService, ListeningService, PeerInfo
 from van.adaptors.stream_window import ReceiveWindow, SendWindow
 from van.amqp.delivery import Delivery
@@ -44,6 +44,8 @@ HEAD_READ: Final = 16384
 REASON: Final = Symbol("x-opt-van-reason")
 
 _NO_DATA: Final = data_section(b"")
+# Stands where nothing has to be read as it comes.
+_NO_READER: Final = MessageReader()
 
 Octets: TypeAlias = bytes | memoryview
 
@@ -321,25 +323,23 @@ class IncomingBody:
         self.aborted = False
         self.trailers: Fields = []
         self.window = ReceiveWindow()
-        self._reader = MessageReader()
+        self._reader = MessageReader() if stream is not None else _NO_READER
         self._ready: list[Octets] = []
         self._ready_size = 0
 
     def take_whole(self, payload: bytes) -> None:
         """Take a whole message apart. `error` says when it is none."""
-        reader = self._reader
         try:
-            self._ready_size = reader.feed(payload, self._ready)
-            reader.finish()
+            self.head, data, self.trailers = take_apart(payload)
         except DecodeError as error:
             self.error = error.description
             return
-        self.head = reader.head
-        self.trailers = reader.trailers
+        if data:
+            self._ready.append(data)
+            self._ready_size = len(data)
 
     def rewind(self, payload: bytes) -> None:
         """Begin anew with a whole message."""
-        self._reader = MessageReader()
         self._ready = []
         self.ended = False
         self.take_whole(payload)
@@ -408,8 +408,9 @@ class IncomingBody:
         except DecodeError as error:
             self._fail(error)
             return
-        self.head = reader.head
-        self.trailers = reader.trailers
+        if self.stream is not None:
+            self.head = reader.head
+            self.trailers = reader.trailers
         if not self._ready:
             self.ended = True
             if self.settles and self.stream is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import h11
 
@@ -77,6 +77,8 @@ PHRASES: Final = {
     505: b"HTTP Version Not Supported",
 }
 
+# More digits than a length of 64 bits has.
+_MAX_DIGITS: Final = 18
 _AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
 
@@ -117,9 +119,58 @@ def upgrade_of(fields: Fields) -> bytes:
     return upgrade if wanted and not upgrade.lower().startswith((b"h2", b"http/", b"tls/")) else b""
 
 
-def data_event(data: bytes | memoryview) -> h11.Data:
-    """A portion of a body, which h11 passes through as it is."""
-    return h11.Data(data=cast("bytes", data))
+def status_line(status: int) -> bytes:
+    """The first line of a response."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b""))
+
+
+def head_of(first_line: bytes, fields: Fields) -> bytes:
+    """The first line and the fields of a message. fields: as `mapping` has checked them."""
+    return b"".join([first_line, *[b"%b: %b\r\n" % field for field in fields], b"\r\n"])
+
+
+def length_of(fields: Fields) -> int:
+    """The length that the fields of a message name, -1 where they name none (RFC 9110, 8.6).
+
+    Raises ValueError when it is none, or there are several.
+    """
+    length = -1
+    for name, value in fields:
+        if name == b"content-length":
+            if length >= 0 or not value.isdigit() or len(value) > _MAX_DIGITS:
+                raise ValueError("content-length is no number, or comes twice")
+            length = int(value)
+    return length
+
+
+class BodyWriter:
+    """Writes a body (RFC 9112, 6): so many octets (`left`), or with -1 in chunks, or up to the connection's end."""
+
+    __slots__ = ("chunked", "left")
+
+    def __init__(self, length: int, chunked: bool) -> None:
+        self.left = length
+        self.chunked = chunked
+
+    def write(self, data: bytes | memoryview, out: list[bytes | memoryview]) -> None:
+        """Append a portion. Raises ValueError when there are more than was said."""
+        size = len(data)
+        if self.chunked:
+            if size:
+                out += (b"%x\r\n" % size, data, b"\r\n")
+            return
+        if self.left >= 0:
+            if size > self.left:
+                raise ValueError("the body is longer than its content-length")
+            self.left -= size
+        out.append(data)
+
+    def end(self, trailers: Fields, out: list[bytes | memoryview]) -> None:
+        """The body ends; trailers need chunks. Raises ValueError when there were fewer octets than was said."""
+        if self.chunked:
+            out.append(head_of(b"0\r\n", trailers))
+        elif self.left > 0:
+            raise ValueError("the body is shorter than its content-length")
 
 
 def too_large(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -18,10 +18,12 @@ from van.adaptors.http.far_side import HttpConnectingService, ServerExchange
 from van.adaptors.http.http1 import (
     MAX_HEADER,
     PORTION,
+    BodyWriter,
     Complaints,
     cycle_over,
-    data_event,
+    head_of,
     is_authority,
+    length_of,
     too_large,
     upgrade_of,
 )
@@ -170,7 +172,7 @@ class Http1ServerConnection(Adaptor):
         self._served = 0
         self._heard = False
         self._in_head = False
-        self._chunked = False
+        self._body_writer = BodyWriter(0, False)
         self._upgrade = False
         # The request was written to its end; the response has begun; it has ended.
         self._asked = False
@@ -303,68 +305,74 @@ class Http1ServerConnection(Adaptor):
             authority = self.info.peer[0].encode("latin-1", "replace") or b"localhost"
         fields: Fields = [(b"host", authority), *request.fields]
         size = exchange.size()
-        self._chunked = False
         self._upgrade = bool(request.upgrade)
-        if self._upgrade:
-            fields = [field for field in fields if field[0] != b"content-length"]
-            fields += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
-        elif request.field(b"content-length") is None:
-            if size < 0:
-                fields.append((b"transfer-encoding", b"chunked"))
-                self._chunked = True
-            elif size or request.method not in _BODILESS:
-                fields.append((b"content-length", b"%d" % size))
-        if request.trailers and not self._upgrade:
-            fields += [(b"te", b"trailers"), (b"connection", b"te")]
         try:
-            event = h11.Request(method=request.method, target=request.target, headers=fields)
-        except h11.LocalProtocolError as error:
+            length = length_of(request.fields)
+            if 0 <= size != length >= 0:
+                raise ValueError("the body is not as long as its content-length")
+        except ValueError as error:
             self.exchange = None
             exchange.refuse(ErrorCondition.DECODE_ERROR, str(error))
             self._rest()
             return
-        self._send(event, self._out)
+        chunked = False
         if self._upgrade:
-            self._send(h11.EndOfMessage(), self._out)
+            fields = [field for field in fields if field[0] != b"content-length"]
+            fields += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
+        elif length < 0:
+            length = size
+            if size < 0:
+                chunked = True
+                fields.append((b"transfer-encoding", b"chunked"))
+            elif size or request.method not in _BODILESS:
+                fields.append((b"content-length", b"%d" % size))
+        if request.trailers and not self._upgrade:
+            fields += [(b"te", b"trailers"), (b"connection", b"te")]
+        self._body_writer = BodyWriter(length, chunked)
+        self._out.append(head_of(b"%b %b HTTP/1.1\r\n" % (request.method, request.target), fields))
+        # What matters of it to who reads the response.
+        self._http.send(_UPGRADE if self._upgrade else _asking(request.method))
+        self._http.send(_ASKED)
 
     def _ask(self, exchange: ServerExchange, limit: int, out: list[Octets]) -> None:
         """Pass on what there is of the request's body."""
         if self._upgrade and not self._raw:
             return
         size = 0
-        while size < limit and not self.closed and exchange.waiting():
+        while size < limit and exchange.waiting():
             for data in exchange.read(min(limit - size, PORTION)):
                 size += len(data)
                 if self._raw:
                     out.append(data)
-                else:
-                    self._send(data_event(data), out)
-        if self.closed:
-            return
+                elif not self._write(data, out):
+                    return
         if exchange.cancelled:
             self._end("")
         elif exchange.ended:
             self._asked = True
             if self._raw:
                 self.write_ended = True
-            else:
-                self._send(h11.EndOfMessage(headers=exchange.trailers if self._chunked else []), out)
+            elif not self._write(None, out):
+                return
             if self._answered:
                 self._done()
 
-    def _send(self, event: h11.Event, out: list[Octets]) -> None:
-        """Write something; what cannot be written is not the server's fault."""
+    def _write(self, data: Octets | None, out: list[Octets]) -> bool:
+        """Write a portion of the request's body, with None its end; returns whether that can be."""
+        exchange = self.exchange
+        assert exchange is not None
         try:
-            data = self._http.send_with_data_passthrough(event)
-        except h11.LocalProtocolError as error:
-            exchange = self.exchange
+            if data is None:
+                self._body_writer.end(exchange.trailers, out)
+            else:
+                self._body_writer.write(data, out)
+        except ValueError as error:
+            # It is not the server's fault.
             self.exchange = None
-            if exchange is not None:
-                exchange.refuse(ErrorCondition.DECODE_ERROR, str(error))
+            exchange.refuse(ErrorCondition.DECODE_ERROR, str(error))
             self._end(str(error))
-            return
-        if data is not None:
-            out += data
+            return False
+        return True
 
     # -- responses -----------------------------------------------------------------------------------------------
 
@@ -461,3 +469,16 @@ class Http1ServerConnection(Adaptor):
 _DEAD: Final = "the server closed the connection without a response"
 # RFC 9110, 8.6: methods for which no length is said when there is no body.
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"))
+_ASKED: Final = h11.EndOfMessage()
+_UPGRADE: Final = h11.Request(
+    method=b"GET", target=b"/", headers=[(b"host", b"h"), (b"connection", b"upgrade"), (b"upgrade", b"any")]
+)
+_ASKING: Final = {
+    method: h11.Request(method=method, target=b"/", headers=[(b"host", b"h")])
+    for method in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+}
+
+
+def _asking(method: bytes) -> h11.Request:
+    """A request of that method: how a response ends depends on it."""
+    return _ASKING.get(method) or h11.Request(method=method, target=b"/", headers=[(b"host", b"h")])

@@ -19,13 +19,14 @@ from van.adaptors.http.http1 import (
     LINGER,
     MAX_AHEAD,
     MAX_HEADER,
-    PHRASES,
     PORTION,
+    BodyWriter,
     Complaints,
-    cycle_over,
-    data_event,
+    head_of,
     is_authority,
+    length_of,
     split_target,
+    status_line,
     too_large,
     upgrade_of,
 )
@@ -37,6 +38,7 @@ from van.routing.router import Router
 
 # What a response without a body has (RFC 9110, 6.4.1), beside those to HEAD.
 _BODILESS: Final = frozenset((204, 304))
+_NO_BODY: Final = BodyWriter(0, False)
 
 
 class Http1ListeningService(HttpListeningService):
@@ -103,18 +105,21 @@ class Http1ClientConnection(Adaptor):
         self.opened = True
         service.connections += 1
         service.connections_opened += 1
+        # Reads one request; what is written is none of its business.
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
         self._out: list[Octets] = []
-        # Of the request: whether it has its head only in part; its body so far; whether the client waits for 100.
+        # Of the request: whether its head is here only in part, and all of it; its body so far; whether the client
+        # waits for 100, wants another protocol, and the connection after this.
         self._in_head = False
+        self._request_read = False
         self._body_size = 0
         self._expects = False
         self._upgrade = False
-        # Of the response: whether its head was written, and a body may follow, in chunks or up to the end.
+        self._keep_alive = True
+        # Of the response: whether its head was written, whether a body may follow, and how it is written.
         self._answering = False
         self._has_body = True
-        self._chunked = False
-        self._until_end = False
+        self._body_writer = _NO_BODY
         # The connection belongs to another protocol now (101).
         self._raw = False
         self._eof = False
@@ -179,8 +184,8 @@ class Http1ClientConnection(Adaptor):
                 for data in exchange.read(min(limit - size, PORTION)):
                     size += len(data)
                     if self._has_body:
-                        self._send(data_event(data), out)
-            if exchange.ended:
+                        self._write(data, out)
+            if exchange.ended and not self.closed:
                 self._finish(exchange, out)
         exchange = self.exchange
         if exchange is not None and not self._discards:
@@ -206,7 +211,7 @@ class Http1ClientConnection(Adaptor):
         self.router.now = now
         exchange = self.exchange
         if exchange is not None and exchange.deadline <= now:
-            if self._http.their_state is h11.SEND_BODY and not self._raw:
+            if not self._request_read and not self._raw:
                 exchange.fail(408, "the rest of the request did not come in time")
             else:
                 exchange.expire()
@@ -240,15 +245,13 @@ class Http1ClientConnection(Adaptor):
     def _advance(self) -> None:
         """Take what h11 has read, as far as the request that is being answered."""
         http = self._http
-        while not self._discards and not self.closed:
+        while not self._discards and not self.closed and not self._request_read:
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as error:
                 self._malformed(error)
                 return
-            if event is h11.NEED_DATA:
-                break
-            if event is h11.PAUSED:
+            if event is h11.NEED_DATA or event is h11.PAUSED:
                 break
             if isinstance(event, h11.Request):
                 late = self._in_head
@@ -265,6 +268,7 @@ class Http1ClientConnection(Adaptor):
                 self._body(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
                 exchange = self.exchange
+                self._request_read = True
                 if exchange is not None and not self._upgrade:
                     exchange.end(end_to_end(list(event.headers)))
             elif isinstance(event, h11.ConnectionClosed):
@@ -280,7 +284,7 @@ class Http1ClientConnection(Adaptor):
 
     def _may_read(self, exchange: ClientExchange) -> bool:
         """Whether more may come from the client."""
-        if self._raw or self._http.their_state is h11.SEND_BODY:
+        if self._raw or not self._request_read:
             return exchange.room() > 0
         return len(self._http.trailing_data[0]) < MAX_AHEAD
 
@@ -298,6 +302,8 @@ class Http1ClientConnection(Adaptor):
         length = -1
         chunked = False
         host = b""
+        self._keep_alive = version == b"1.1"
+        expects = False
         for name, value in raw:
             if name == b"content-length":
                 length = int(value)
@@ -305,8 +311,13 @@ class Http1ClientConnection(Adaptor):
                 chunked = True
             elif name == b"host":
                 host = value
-            elif name == b"expect" and value.lower() != b"100-continue":
-                raise _RefusedError(417, "the only expectation is 100-continue")
+            elif name == b"connection":
+                if b"close" in value.lower():
+                    self._keep_alive = False
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    raise _RefusedError(417, "the only expectation is 100-continue")
+                expects = version == b"1.1"
         if chunked and (length >= 0 or version == b"1.0"):
             # RFC 9112, 6.1: perhaps an attempt to smuggle a request past somebody.
             raise _RefusedError(400, "transfer-encoding beside content-length, or in HTTP/1.0")
@@ -335,7 +346,7 @@ class Http1ClientConnection(Adaptor):
         self._body_size = 0
         self._upgrade = bool(upgrade)
         self._answering = False
-        self._expects = more and self._http.they_are_waiting_for_100_continue
+        self._expects = more and expects
         exchange = self.exchange = service.exchange(self.channel, self._told)
         exchange.start(head, more or self._upgrade)
         if self._expects:
@@ -355,83 +366,99 @@ class Http1ClientConnection(Adaptor):
 
     # -- responses -----------------------------------------------------------------------------------------------
 
-    def _send(self, event: h11.Event, out: list[Octets]) -> None:
-        """Write something; what cannot be written breaks the connection off."""
+    def _write(self, data: Octets, out: list[Octets]) -> None:
+        """Write a portion of the response's body; what cannot be written breaks the connection off."""
         try:
-            data = self._http.send_with_data_passthrough(event)
-        except h11.LocalProtocolError as error:
-            self._break_off(f"the response is none of HTTP/1.1: {error}")
-            return
-        if data is not None:
-            out += data
+            self._body_writer.write(data, out)
+        except ValueError as error:
+            self._break_off(str(error))
 
     def _proceed(self, out: list[Octets]) -> None:
         """The client waits until the body of its request is wanted (RFC 9110, 10.1.1)."""
         self._expects = False
-        if self._http.they_are_waiting_for_100_continue:
-            self._send(h11.InformationalResponse(status_code=100, headers=[], reason=PHRASES[100]), out)
+        out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _send_head(self, exchange: ClientExchange, response: ResponseHead, out: list[Octets]) -> None:
-        self._answering = True
-        self._expects = False
         fields = response.fields
         status = response.status
-        reason = PHRASES.get(status, b"")
         if status == 101:
-            if not self._upgrade:
-                self._break_off("the server changed to another protocol, which the client did not ask for")
-                return
-            fields = [*fields, (b"connection", b"upgrade"), (b"upgrade", response.upgrade)]
-            self._send(h11.InformationalResponse(status_code=status, headers=fields, reason=reason), out)
-            self._raw = True
-            ahead = self._http.trailing_data[0]
-            if ahead:
-                exchange.body(ahead)
-            if self._eof:
-                exchange.end()
+            self._change(exchange, response, out)
             return
+        self._expects = False
         if self._upgrade:
             # It stays with HTTP.
             self._upgrade = False
             exchange.end()
+        try:
+            length = length_of(fields)
+        except ValueError as error:
+            exchange.fail(502, f"the response is none of HTTP/1.1: {error}")
+            return
+        self._answering = True
+        more: Fields = []
         if status in _BODILESS:
             self._has_body = False
-        length = response.field(b"content-length")
-        if length is None and self._has_body:
-            size = exchange.size()
-            if size >= 0 and not exchange.trailers:
-                fields = [*fields, (b"content-length", b"%d" % size)]
-                length = b""
-        unknown = length is None and self._has_body
-        self._chunked = unknown and self._http.their_http_version == b"1.1"
-        self._until_end = unknown and not self._chunked
-        if self._http.their_state is h11.SEND_BODY and not exchange.room():
+        if not self._has_body:
+            self._body_writer = _NO_BODY
+        else:
+            if length < 0 and not exchange.trailers:
+                length = exchange.size()
+                if length >= 0:
+                    more.append((b"content-length", b"%d" % length))
+            chunked = length < 0 and self._http.their_http_version == b"1.1"
+            if chunked:
+                more.append((b"transfer-encoding", b"chunked"))
+            elif length < 0:
+                self._keep_alive = False
+            self._body_writer = BodyWriter(length, chunked)
+        if not self._request_read and not exchange.room():
             # The rest of the request may never be wanted.
-            fields = [*fields, (b"connection", b"close")]
-        try:
-            event = h11.Response(status_code=status, headers=fields, reason=reason)
-        except h11.LocalProtocolError as error:
-            exchange.fail(502, f"the response is none of HTTP/1.1: {error}")
-            self._answering = False
+            self._keep_alive = False
+        if not self._keep_alive:
+            more.append((b"connection", b"close"))
+        out.append(head_of(status_line(status), fields + more))
+
+    def _change(self, exchange: ClientExchange, response: ResponseHead, out: list[Octets]) -> None:
+        """The server changes to another protocol (RFC 9110, 15.2.2)."""
+        if not self._upgrade:
+            exchange.fail(502, "the server changed to another protocol, which the client did not ask for")
             return
-        self._send(event, out)
+        self._answering = True
+        self._raw = True
+        fields = [*response.fields, (b"connection", b"upgrade"), (b"upgrade", response.upgrade)]
+        out.append(head_of(status_line(101), fields))
+        ahead = self._http.trailing_data[0]
+        if ahead:
+            exchange.body(ahead)
+        if self._eof:
+            exchange.end()
 
     def _finish(self, exchange: ClientExchange, out: list[Octets]) -> None:
         """The response ends; the next request may be here already."""
-        trailers = exchange.trailers if self._chunked else []
-        self._send(h11.EndOfMessage(headers=trailers), out)
-        if self.closed:
+        try:
+            self._body_writer.end(exchange.trailers, out)
+        except ValueError as error:
+            self._break_off(str(error))
             return
-        http = self._http
-        self.exchange = None
-        if cycle_over(http):
-            http.start_next_cycle()
-            self.reading = True
-            self._deadline = self.router.now + self.service.idle_timeout
-            self._advance()
+        if self._keep_alive and self._request_read:
+            self._next_request()
             return
         exchange.cancel()
         self._end()
+
+    def _next_request(self) -> None:
+        self.exchange = None
+        ahead = self._http.trailing_data[0]
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+        self._request_read = False
+        self._answering = False
+        self.reading = True
+        self._deadline = self.router.now + self.service.idle_timeout
+        if ahead:
+            self._http.receive_data(ahead)
+            self._advance()
+        if self._eof and self.exchange is None:
+            self.closed = True
 
     def _pass_on(self, exchange: ClientExchange, limit: int, out: list[Octets]) -> int:
         """Write octets of the other protocol."""
@@ -468,8 +495,6 @@ class Http1ClientConnection(Adaptor):
             # The client notices: what it has is not whole (RFC 9112, 8).
             self._break_off(failure.reason)
             return
-        self._answering = True
-        self.exchange = None
         self._upgrade = False
         self.service.complaints.complain("http request failed", failure.reason, self.info.peer)
         self._answer(failure.status, failure.reason, out)
@@ -477,31 +502,22 @@ class Http1ClientConnection(Adaptor):
     def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that is not passed on, and end the connection: who knows what else it would bring."""
         self.service.complaints.complain("http request refused", reason, self.info.peer)
-        self._answer(status, reason, self._out, close=True)
+        self._keep_alive = False
+        self._answer(status, reason, self._out)
         self.router.touch(self)
 
-    def _answer(self, status: int, reason: str, out: list[Octets], close: bool = False) -> None:
+    def _answer(self, status: int, reason: str, out: list[Octets]) -> None:
         """A response of ours, which says what went wrong."""
-        http = self._http
-        if http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self._break_off(reason)
-            return
         body = f"{reason}\n".encode("utf-8", "replace")
         fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        close = close or http.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR, h11.CLOSED, h11.MUST_CLOSE)
-        if close:
+        keep_alive = self._keep_alive and self._request_read
+        if not keep_alive:
             fields.append((b"connection", b"close"))
-        self._send(h11.Response(status_code=status, headers=fields, reason=PHRASES.get(status, b"")), out)
+        out.append(head_of(status_line(status), fields))
         if self._has_body:
-            self._send(h11.Data(data=body), out)
-        self._send(h11.EndOfMessage(), out)
-        if self.closed:
-            return
-        if not close and cycle_over(http):
-            http.start_next_cycle()
-            self.reading = True
-            self._deadline = self.router.now + self.service.idle_timeout
-            self._advance()
+            out.append(body)
+        if keep_alive:
+            self._next_request()
         else:
             self._end()
 
@@ -509,7 +525,7 @@ class Http1ClientConnection(Adaptor):
         """End the connection at once, in the middle of whatever it is."""
         self.closed = True
         # Where the end of the connection would be the end of the response.
-        self.resets = self._raw or self._until_end
+        self.resets = self._raw or not (self._body_writer.chunked or self._body_writer.left >= 0)
         self.reason = reason
         exchange = self.exchange
         if exchange is not None:

@@ -31,6 +31,7 @@ from van.amqp.message import (
     AMQP_VALUE,
     DATA,
     FOOTER,
+    Data,
     IncompleteMessageError,
     Message,
     MessageId,
@@ -341,6 +342,35 @@ def _latin(value: object, name: str) -> bytes:
 
 def _ascii(value: object, name: str, default: str) -> bytes:
     return _latin(default if value is None else value, name)
+
+
+def take_apart(payload: bytes) -> tuple[Message, bytes, Fields]:
+    """A whole message, the octets of its body, and its trailers.
+
+    Raises DecodeError for what is no message, or none with a body of octets.
+    """
+    message = Message.decode(payload)
+    body = message.body
+    if isinstance(body, Data):
+        data = body.value
+    elif body is None:
+        data = b""
+    elif isinstance(body, list):
+        data = b"".join([_octets(section.value) for section in body])
+    else:
+        data = _octets(body.value)
+    footer = message.footer
+    return message, data, [] if footer is None else split_fields(footer.get(TRAILERS))
+
+
+def _octets(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if value is None:
+        return b""
+    raise DecodeError("a body that is not made of octets")
 
 
 # Where a reader is in a message.
