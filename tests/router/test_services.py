@@ -19,6 +19,7 @@ from tests.router.site_file import SiteFile
 from tests.router.test_site_reload import again
 from van.client import connect
 from van.router import exit_codes, log
+from van.router.describe import describe
 from van.router.site import Site
 from van.transport.errors import TransportError
 
@@ -322,3 +323,11 @@ async def test_a_server_that_takes_too_long_is_not_waited_for(site: SiteFile) ->
         ):
             outcome = await sender.send_nowait("x").wait()
             assert "not connected within 0.05 s: still at connecting" in str(outcome)
+
+
+async def test_services_are_described(site: SiteFile) -> None:
+    async with running(site, PLAIN + listening(more=ALWAYS) + connecting(1)) as scene:
+        await describe(scene.site)
+        told = {line["service"]: line for line in scene.lines("service")}
+        assert told["greets"]["listening"] == [f"127.0.0.1:{port_of(scene)}"]
+        assert (told["delivers"]["url"], told["delivers"]["status"]) == ("tcp://127.0.0.1:1", "up")

@@ -56,6 +56,20 @@ async def describe(site: Site) -> None:
             connections={end.container.number: end.status for end in auto_link.ends.values()},
             error=auto_link.last_error,
         )
+    for running in site.services.running.values():
+        endpoint = running.endpoint
+        logger.info(
+            "service",
+            service=running.entry.name,
+            url=str(running.entry.url),
+            address=running.service.address,
+            status=endpoint.status,
+            listening=endpoint.addresses,
+            connections=endpoint.connections,
+            refused=endpoint.refused,
+            failed=endpoint.failed,
+            message=endpoint.message,
+        )
     await _describe_network(site, logger)
     for number, (adaptor, info) in sorted(site.adaptors.items()):
         await trio.lowlevel.checkpoint()
