@@ -8,7 +8,8 @@ looking changes little:
   (`stage_loop.py`). One look is for a whole batch; what a look costs is taken off.
 - *frame, session, route*: what `receive_data` took of the senders' octets is divided by replaying batches of the same
   size (`stage_replay.py`). Frames of a session that has ended here are discarded by the frame loop (2.5.4): that is
-  *frame*. Deliveries handed to a sink that does nothing: *session* is what this takes more. The rest is *route*.
+  *frame*, of frames one by one: where Transfers come in runs a part of it is told as *session*. Deliveries handed to a
+  sink that does nothing: *session* is what this takes more. The rest is *route*.
 - *settle* is everything that outcomes and credit take: the receivers' octets in, the senders' octets out.
 - *loop* is what the real process takes for each message of the same load, less all of the above: trio and the driver.
 

@@ -149,8 +149,7 @@ def decode_transfer(buf: bytes, pos: int, end: int) -> tuple[int, int, bytes | N
         return _RARE_TRANSFER
 
 
-# Interpreted, a Transfer of a known layout costs 0.2 us and any other 0.6. Compiled, `decode_transfer` takes less than
-# a call of `struct`.
+# Interpreted, `decode_transfer` costs 0.5 us, and a Transfer of a known layout 0.2. Compiled it is C already.
 LEARNS_LAYOUTS: Final = isinstance(decode_transfer, FunctionType)
 
 
