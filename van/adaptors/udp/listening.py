@@ -78,6 +78,11 @@ class UdpListeningService(ListeningService):
         return len(self._flows)
 
     @property
+    def bound(self) -> set[str]:
+        """The addresses of connectors that have flows."""
+        return {flow.reply_to for flow in self._flows.values() if flow.bound}
+
+    @property
     def waiting(self) -> int:
         """How many datagrams wait to be sent into the network."""
         return self._sender.waiting
