@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
@@ -118,10 +117,10 @@ class Http2ConnectingService(HttpConnectingService):
     def _best(self) -> FarConnection | None:
         """The connection with the fewest requests that takes one more."""
         best: FarConnection | None = None
-        least = inf
+        least = 0
         for line in self.lines:
             streams = len(line.connection.streams)
-            if streams < least and line.connection.may_open():
+            if (best is None or streams < least) and line.connection.may_open():
                 best = line
                 least = streams
         return best
