@@ -70,7 +70,7 @@ def client_head(
         return _section(0x73, 0xD0, properties, 7) + _PLAIN
     count = 2
     more = _VERSION
-    for key, value in ((ALPN_KEY, alpn), (CLIENT_KEY, _place(client)), (LOCAL_KEY, _place(local))):
+    for key, value in ((ALPN_KEY, alpn), (CLIENT_KEY, _place(client)), (LOCAL_KEY, _place(local if client else None))):
         if value:
             count += 2
             more += _text(key) + _text(value)
@@ -150,6 +150,9 @@ def read_head(data: bytes, whole: bool) -> tuple[Head, int] | None:
             if pos > MAX_HEAD:
                 raise DecodeError(f"the head of a stream has more than {MAX_HEAD} octets")
     except IncompleteMessageError:
+        if last >= PROPERTIES and content_type != CONTENT_TYPE:
+            # Whatever follows, it is none of ours, and may be large.
+            return head, len(data)
         if whole or len(data) > MAX_HEAD:
             raise
         return None
