@@ -10,6 +10,10 @@ from van.adaptors.mqtt import reason as r
 from van.adaptors.mqtt.message import MqttMessage
 from van.adaptors.mqtt.packets import MQTT_3_1_1, MQTT_5, Puback
 from van.adaptors.mqtt.retained import RetainedStore
+from van.adaptors.mqtt.service import MqttService
+from van.adaptors.mqtt.snapshot import ANSWER_CAPACITY, JOIN_SECONDS, MAX_ANSWERS
+from van.amqp.delivery_state import RELEASED, Rejected
+from van.amqp.message import Data, Message, Properties
 
 
 @pytest.mark.parametrize("routers", [1, 3])
@@ -134,3 +138,125 @@ def test_topics_of_which_one_is_above_the_other() -> None:
     for topic in ("a/b", "a", "a/b/c"):
         assert store.put(MqttMessage(topic, b""), 0.0)
     assert sorted(retained.message.topic for retained in store.match("#", 0.0)) == ["", "d//e"]
+
+
+# --- services that begin later
+
+
+def late_service(scene: Scene, at: int) -> MqttService:
+    """A service in the place of one that is there no more."""
+    scene.services[at].stop()
+    scene.settle()
+    service = scene.services[at] = MqttService(scene.nodes[at].router, log=scene.nodes[at].log)
+    return service
+
+
+def known_at(scene: Scene, at: int) -> dict[str, tuple[bytes, int]]:
+    """What a new subscriber of everything is sent."""
+    subscriber = scene.peer(at=at)
+    subscriber.subscribe("#", 2)
+    scene.settle()
+    found = {message.topic: (message.payload, message.qos) for message in subscriber.messages}
+    subscriber.disconnect()
+    return found
+
+
+@pytest.mark.parametrize("routers", [2, 3])
+def test_a_service_that_begins_later_learns_what_was_retained(routers: int) -> None:
+    scene = Scene(routers)
+    scene.advance(JOIN_SECONDS + 1)
+    publisher = scene.peer("p")
+    wanted = {f"t/{number}": (b"%d" % number, number % 3) for number in range(400)}
+    for topic, (payload, qos) in wanted.items():
+        publisher.publish(topic, payload, qos=qos, retain=True)
+    properties: p.Properties = {p.MESSAGE_EXPIRY_INTERVAL: 100, p.USER_PROPERTY: [("a", "b"), ("a", "c")]}
+    publisher.publish("large", bytes(100_000), qos=1, retain=True, properties=properties)
+    scene.settle()
+    late_service(scene, -1)
+    scene.advance(5)
+    found = known_at(scene, -1)
+    assert found.pop("large") == (bytes(100_000), 1)
+    assert found == wanted
+    subscriber = scene.peer(at=-1)
+    subscriber.subscribe("large", 1)
+    scene.settle()
+    properties_there = subscriber.messages[0].properties
+    assert properties_there[p.USER_PROPERTY] == [("a", "b"), ("a", "c")]
+    assert 80 < p.integer(properties_there, p.MESSAGE_EXPIRY_INTERVAL, 0) < 100
+    scene.close()
+
+
+def test_what_is_heard_meanwhile_is_newer() -> None:
+    scene = Scene(2)
+    scene.advance(JOIN_SECONDS + 1)
+    publisher = scene.peer("p")
+    for topic in ("a", "b", "c"):
+        publisher.publish(topic, b"old", qos=1, retain=True)
+    scene.settle()
+    service = late_service(scene, 1)
+    # Heard before the answer: one has another message, one has none any more.
+    service.snapshots.heard("b")
+    assert service.retained.put(MqttMessage("a", b"new", qos=1), scene.now)
+    scene.advance(5)
+    assert known_at(scene, 1) == {"a": (b"new", 1), "c": (b"old", 1)}
+    scene.close()
+
+
+def test_services_that_begin_together_do_not_wait_for_one_another_for_ever() -> None:
+    scene = Scene(2)
+    assert all(service.snapshots.asking for service in scene.services)
+    scene.advance(JOIN_SECONDS + 1)
+    assert not any(service.snapshots.asking for service in scene.services)
+    scene.close()
+
+
+def test_who_was_asked_goes_away() -> None:
+    scene = Scene(2)
+    scene.advance(JOIN_SECONDS + 1)
+    scene.peer("p").publish("t", b"x", qos=1, retain=True)
+    scene.settle()
+    late = late_service(scene, 1)
+    scene.services[0].stop()
+    scene.advance(5)
+    assert late.next_deadline() > scene.now
+    scene.advance(2 * JOIN_SECONDS)
+    assert not late.snapshots.asking
+    assert known_at(scene, 1) == {}
+    scene.close()
+
+
+def test_questions_that_are_none_and_too_many() -> None:
+    scene = Scene()
+    scene.advance(JOIN_SECONDS + 1)
+    node = scene.nodes[0]
+    publisher = scene.peer("p")
+    for number in range(ANSWER_CAPACITY):
+        publisher.publish(f"t/{number}", b"x", qos=1, retain=True)
+    client = node.client()
+    # Answers that nobody takes.
+    receiver = client.receiver("answers", credit=ANSWER_CAPACITY, auto=False)
+    sender = client.sender("mqtt$snapshot")
+    for payload in (b"\x00", Message(body=Data(b"")).encode()):
+        sent = sender.send(payload)
+        scene.run()
+        assert isinstance(sent.state, Rejected)
+    question = Message(properties=Properties(reply_to="answers")).encode()
+    asked = [sender.send(question) for _ in range(MAX_ANSWERS + 1)]
+    scene.run()
+    assert [type(sent.state) for sent in asked] == [type(None)] * MAX_ANSWERS + [Rejected]
+    # Whoever asked is gone: there is no more to say.
+    receiver.credit(1000)
+    settled = 0
+    while settled < len(receiver.deliveries):
+        receiver.deliveries[settled].settle(RELEASED)
+        settled += 1
+        scene.run()
+    assert all(sent.state is not None for sent in asked)
+    waiting = sender.send(question)
+    scene.run()
+    assert waiting.state is None
+    scene.service.stop()
+    scene.run()
+    assert waiting.state == RELEASED
+    client.close()
+    scene.close()

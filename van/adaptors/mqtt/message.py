@@ -61,8 +61,11 @@ class MqttMessage:
         self.expiry = expiry
 
 
-def amqp_message(message: MqttMessage, addresses: Addresses) -> Message:
-    """The AMQP message of an MQTT one; `to` is left open. Raises MqttError for a payload that is not what it says."""
+def amqp_message(message: MqttMessage, addresses: Addresses, *, says_qos: bool = False) -> Message:
+    """The AMQP message of an MQTT one; `to` is left open. says_qos: it says its QoS whatever that is.
+
+    Raises MqttError for a payload that is not what it says.
+    """
     properties = message.properties
     annotations: dict[object, object] = {}
     ttl = None
@@ -74,8 +77,8 @@ def amqp_message(message: MqttMessage, addresses: Addresses) -> Message:
         header = Header(durable=True if message.qos else None, ttl=ttl)
     if message.retain:
         annotations[RETAIN] = True
-    if message.qos == 2:
-        annotations[QOS] = 2
+    if message.qos == 2 or says_qos:
+        annotations[QOS] = message.qos
     content_type = p.text(properties, p.CONTENT_TYPE)
     if content_type is not None and not content_type.isascii():
         annotations[CONTENT_TYPE] = content_type
@@ -137,8 +140,9 @@ def mqtt_message(payload: bytes, addresses: Addresses, topic: str) -> MqttMessag
     result.payload = _payload(message.body, properties)
     annotations = message.message_annotations or {}
     result.retain = annotations.get(RETAIN) is True
-    if annotations.get(QOS) == 2:
-        result.qos = 2
+    qos = annotations.get(QOS)
+    if isinstance(qos, int) and 0 <= qos <= 2:
+        result.qos = int(qos)
     written = annotations.get(CONTENT_TYPE)
     if isinstance(written, str) and fits(written):
         properties[p.CONTENT_TYPE] = written

@@ -1,8 +1,8 @@
 """Retained messages (3.3.1.3): the last one of each topic, as far as this router has heard of them.
 
-Every router with an MQTT service hears every message that is to be retained, over an address of all of them. So a
-subscriber gets what was retained since the service that it is connected to began; of two messages that were published
-in the same moment at two routers, one may be the last here and the other there. Nothing is kept on disk.
+Every router with an MQTT service hears every message that is to be retained, over an address of all of them; one that
+is new asks another for what there was before it. Of two messages that were published in the same moment at two routers,
+one may be the last here and the other there. Nothing is kept on disk.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
+from van.adaptors.mqtt import properties as p
 from van.adaptors.mqtt.message import MqttMessage
 from van.adaptors.mqtt.session import MESSAGE_OVERHEAD, Outgoing, Store
 from van.adaptors.mqtt.topics import TopicTree
@@ -32,6 +33,14 @@ class Retained:
     def size(self) -> int:
         """What it counts for, in octets."""
         return len(self.message.payload) + len(self.message.topic) + MESSAGE_OVERHEAD
+
+    def copy(self, now: float) -> MqttMessage:
+        """The message as it would be published now, for another router."""
+        message = self.message
+        properties = dict(message.properties)
+        if self.expires_at < inf:
+            properties[p.MESSAGE_EXPIRY_INTERVAL] = max(1, int(self.expires_at - now))
+        return MqttMessage(message.topic, message.payload, qos=message.qos, retain=True, properties=properties)
 
     def outgoing(self, qos: int) -> Outgoing:
         """The message to a new subscriber: it is marked as retained (3.3.1.3)."""
@@ -83,6 +92,14 @@ class RetainedStore:
         self._messages[topic] = retained
         self._topics.put(topic, retained)
         return True
+
+    def has(self, topic: str) -> bool:
+        """Whether there is a message of this topic."""
+        return topic in self._messages
+
+    def all(self) -> list[Retained]:
+        """All messages."""
+        return list(self._messages.values())
 
     def match(self, topic_filter: str, now: float) -> list[Retained]:
         """The messages whose topics a filter matches; those that have expired are forgotten (3.3.2.3.3)."""

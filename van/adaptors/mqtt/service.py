@@ -23,6 +23,7 @@ from van.adaptors.mqtt.publisher import LinkArrival, Publication, Publisher, Str
 from van.adaptors.mqtt.reason import MqttError
 from van.adaptors.mqtt.retained import RetainedStore
 from van.adaptors.mqtt.session import Store
+from van.adaptors.mqtt.snapshot import Snapshots
 from van.adaptors.mqtt.topics import DEFAULT_PREFIX, Addresses, FilterTree, check_topic
 from van.adaptors.service import PeerInfo, Service
 from van.amqp.delivery_state import ACCEPTED, RELEASED
@@ -150,7 +151,8 @@ class MqttService(Service):
         self._treat(self.addresses.retained, Distribution.MULTICAST)
         self._treat(f"{self.addresses.shares}#", Distribution.BALANCED)
         self._treat(self.addresses.publish, Distribution.CLOSEST)
-        self._publisher = Publisher(self, self.session, self._passed_on)
+        self._treat(self.addresses.snapshot, Distribution.CLOSEST)
+        self.publisher = Publisher(self, self.session, self._finished)
         self._filters_changed = False
         self._relays: dict[str, _Relay] = {}
         self._relay_of: dict[EndpointSenderLink, _Relay] = {}
@@ -167,6 +169,7 @@ class MqttService(Service):
             self._publish_link = self.session.attach_outgoing(self.addresses.publish, LINK_CAPACITY)
         else:
             self._uplink = self.session.attach_incoming(self.addresses.publish, LINK_CAPACITY)
+        self.snapshots = Snapshots(self)
 
     def _treat(self, pattern: str, distribution: Distribution) -> None:
         """Have addresses distributed as they have to be, unless the configuration has the same pattern."""
@@ -275,8 +278,13 @@ class MqttService(Service):
         if self._filters_changed:
             self._filters_changed = False
             self._look_for_relays()
-        self._publisher.look()
-        self._publisher.pump()
+        for delivery in session.told:
+            if self.snapshots.asking and self.snapshots.told(delivery):
+                session.told.remove(delivery)
+                break
+        self.publisher.look()
+        self.publisher.pump()
+        self.snapshots.look()
         session.credited.clear()
         session.grown.clear()
         links = [*self._waiting, *session.ready]
@@ -288,7 +296,8 @@ class MqttService(Service):
     def _take(self, link: EndpointSenderLink) -> None:
         """Take what waits on a link of the service."""
         while True:
-            if link is not self._retained_link and self._publisher.busy:
+            passes_on = link is self._publish_link or link in self._relay_of
+            if passes_on and self.publisher.busy:
                 self._waiting.append(link)
                 return
             delivery = link.take()
@@ -311,8 +320,12 @@ class MqttService(Service):
         self, link: EndpointSenderLink, delivery: Delivery, payload: bytes, arrival: LinkArrival | StreamArrival
     ) -> None:
         """A message is here."""
-        if link is self._retained_link:
-            arrival.settle(self._keep(payload, is_presettled(delivery)))
+        answer = self.snapshots.takes(link)
+        if answer or link is self._retained_link:
+            arrival.settle(self._keep(payload, is_presettled(delivery), answer))
+            return
+        if self.snapshots.gives(link):
+            self.snapshots.asked(payload, arrival)
             return
         relay = self._relay_of.get(link)
         if relay is not None and not self._is_foreign(delivery):
@@ -330,10 +343,12 @@ class MqttService(Service):
         if relay is not None:
             message.message_annotations = {**(message.message_annotations or {}), TOPIC: topic}
         qos = 0 if is_presettled(delivery) else 1
-        self._publisher.publish(Publication(message, qos, targets, size=len(payload), arrival=arrival))
+        self.publisher.publish(Publication(message, qos, targets, size=len(payload), arrival=arrival))
 
-    def _passed_on(self, publication: Publication) -> None:
-        """What was passed on has its outcome."""
+    def _finished(self, publication: Publication) -> None:
+        """What was passed on, or is part of an answer, has its outcome."""
+        if self.snapshots.finished(publication):
+            return
         arrival = publication.arrival
         if arrival is not None:
             arrival.settle(publication.state if publication.state is not None else RELEASED)
@@ -364,14 +379,18 @@ class MqttService(Service):
 
     # -- retained messages -------------------------------------------------------------------------------------------
 
-    def _keep(self, payload: bytes, settled: bool) -> object:
-        """Retain a message; returns its outcome."""
+    def _keep(self, payload: bytes, settled: bool, answer: bool) -> object:
+        """Retain a message; returns its outcome. answer: it is from another service, and older than what is known."""
         try:
             message = mqtt_message(payload, self.addresses, "")
         except (DecodeError, MqttError) as error:
             return not_a_message(error.description)
         if settled:
             message.qos = 0
+        if not answer:
+            self.snapshots.heard(message.topic)
+        elif not self.snapshots.answered(message):
+            return ACCEPTED
         if not self.retained.put(message, self.router.now):
             return rejection(ErrorCondition.RESOURCE_LIMIT_EXCEEDED, "no room for another retained message")
         return ACCEPTED
@@ -379,17 +398,18 @@ class MqttService(Service):
     # -- time --------------------------------------------------------------------------------------------------------
 
     def expects(self, deadline: float) -> None:
-        """A session will want its deadline to be seen to."""
+        """Somebody will want a deadline to be seen to."""
         if deadline < self._deadline:
             self._deadline = deadline
             self.on_deadline()
 
     def next_deadline(self) -> float:
-        return self._deadline
+        return min(self._deadline, self.snapshots.next_deadline())
 
     def handle_deadline(self, now: float) -> None:
         """Publish wills, and end sessions, whose time has come."""
         self.router.now = now
+        self.snapshots.handle_deadline(now)
         self._deadline = inf
         for client in [client for client in self.clients.values() if not client.state.connected]:
             client.handle_deadline(now)
@@ -409,7 +429,8 @@ class MqttService(Service):
             client.end()
         if self._watcher in self.router.address_watchers:
             self.router.address_watchers.remove(self._watcher)
-        self._publisher.end()
+        self.snapshots.stop()
+        self.publisher.end()
         super().stop()
 
     # -- counts ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ MAX_GROUP_LENGTH: Final = 256
 SHARE: Final = "$share"
 RETAINED: Final = "$retained"
 PUBLISH: Final = "$publish"
+SNAPSHOT: Final = "$snapshot"
 
 DEFAULT_PREFIX: Final = "mqtt"
 
@@ -89,7 +90,7 @@ def matches(topic_filter: str, topic: str) -> bool:
 class Addresses:
     """Which address is which topic, under one prefix. Raises ValueError for a prefix that cannot be one."""
 
-    __slots__ = ("_under", "prefix", "publish", "retained", "shares")
+    __slots__ = ("_under", "prefix", "publish", "retained", "shares", "snapshot")
 
     def __init__(self, prefix: str) -> None:
         wrong = not prefix or prefix[0] in "_$/" or prefix[-1] in "/." or ":" in prefix or is_wild(prefix)
@@ -100,6 +101,7 @@ class Addresses:
         self.shares = f"{prefix}{SHARE}/"
         self.retained = prefix + RETAINED
         self.publish = prefix + PUBLISH
+        self.snapshot = prefix + SNAPSHOT
 
     def of(self, topic: str, group: str = "") -> str:
         """The address of a topic or filter, or that of a shared subscription."""
