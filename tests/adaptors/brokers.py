@@ -163,6 +163,12 @@ class SlowAndLosing(LosesQueues, Slow):
     """Both."""
 
 
+class SlowAndNarrow(Slow):
+    """It takes one message at a time."""
+
+    credit = 1
+
+
 class Fickle(Broker):
     """It attaches every link, and detaches it again at once."""
 

@@ -169,3 +169,34 @@ def test_a_router_of_several_processes(mode: str, source: int, target: int) -> N
     assert receiver.bodies == [message("y")]
     assert [each.state for each in (*sent, given)] == [ACCEPTED] * 3
     whole.assert_quiet()
+
+
+@pytest.mark.parametrize("at", "EABF")
+def test_auto_links_are_taken_away(at: str) -> None:
+    site = Site()
+    waypoints(list(site.nodes.values()), "orders")
+    broker = queue(site.nodes[at], "orders", Slow)
+    site.settle()
+    client = site.clients["E"]
+    receiver, sender = client.receiver("orders", credit=10, auto=False), client.sender("orders")
+    site.settle()
+    sent, given = sender.send(message("x")), broker.given("orders").send(message("y"))
+    site.network.run()
+    auto_links = site.nodes[at].router.auto_links
+    for each in auto_links.all():
+        auto_links.remove(each)
+    site.network.run()
+    broker.taken("orders").deliveries[0].settle()
+    receiver.deliveries[0].settle()
+    site.network.run()
+    assert (sent.state, given.state) == (ACCEPTED, ACCEPTED)
+    broker.adaptor.handle_deadline(site.network.now + 1.0)
+    site.settle()
+    assert broker.taken("orders").link.detach_received
+    assert broker.given("orders").link.detach_received
+    sender.detach()
+    receiver.detach()
+    site.settle()
+    for node in site.nodes.values():
+        assert not [key for key in node.router.addresses if "orders" in key]
+    site.assert_quiet()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from tests.adaptors.brokers import (
@@ -13,12 +15,13 @@ from tests.adaptors.brokers import (
     Plain,
     Slow,
     SlowAndLosing,
+    SlowAndNarrow,
     auto_link,
     connect,
 )
 from tests.routing.network import FRAME_SIZE, Network, settle_in_pieces
 from van.adaptors.amqp import ConnectionSettings
-from van.adaptors.route_container import MAX_SESSIONS
+from van.adaptors.route_container import MAX_SESSIONS, SETTLE_INTERVAL, SETTLE_SECONDS
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, ErrorCondition
 from van.amqp.message import AmqpValue, Message, Properties
@@ -382,9 +385,10 @@ def test_how_it_fares_where_it_fares_best() -> None:
 # -- auto-links that come and go ---------------------------------------------------------------------------------------
 
 
-def test_made_and_taken_away_while_the_broker_is_there() -> None:
+@pytest.mark.parametrize("in_time", [True, False])
+def test_made_and_taken_away_while_the_broker_is_there(in_time: bool) -> None:
     network = Network()
-    broker = connect(network, Slow)
+    broker = connect(network, SlowAndNarrow)
     sender = network.client().sender("orders")
     link = auto_link(network, "out", "orders")
     network.run()
@@ -395,9 +399,71 @@ def test_made_and_taken_away_while_the_broker_is_there() -> None:
     network.router.auto_links.remove(link)  # once is enough
     network.run()
     assert link.status == "inactive"
-    assert [one.state for one in sent] == [Modified(delivery_failed=True)] * 2
-    assert broker.taken("orders").link.detach_received
+    assert (sent[0].state, sent[1].state) == (None, RELEASED), "what was not sent yet is its sender's again"
     assert sender.send(b"z").unsettled
+    taken = broker.taken("orders")
+    if in_time:
+        network.advance(0.9 * SETTLE_SECONDS)
+        assert not taken.link.detach_received
+        taken.deliveries[0].settle()
+        network.advance(2 * SETTLE_INTERVAL)
+    else:
+        network.advance(SETTLE_SECONDS + SETTLE_INTERVAL)
+    assert sent[0].state == (ACCEPTED if in_time else Modified(delivery_failed=True))
+    assert taken.link.detach_received
+    assert [got.body for got in taken.deliveries] == [b"x"]
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_what_a_broker_has_given_is_settled_before_its_link_goes(in_time: bool) -> None:
+    network = Network()
+    broker = connect(network)
+    receiver = network.client().receiver("orders", credit=10, auto=False)
+    link = auto_link(network, "in", "orders")
+    network.run()
+    queue = broker.given("orders")
+    sent = queue.send(b"x")
+    network.run()
+    network.router.auto_links.remove(link)
+    network.client().receiver("orders", credit=10)
+    assert queue.credit == 0
+    if in_time:
+        network.advance(1.0)
+        assert not queue.link.detach_received
+        receiver.deliveries[0].settle()
+        network.run()
+        assert sent.state == ACCEPTED
+    network.advance(SETTLE_SECONDS + SETTLE_INTERVAL)
+    assert queue.link.detach_received
+    assert in_time or sent.unsettled, "it is the broker's again"
+
+
+def test_a_broker_that_detaches_what_is_about_to_go() -> None:
+    network = Network()
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    link = auto_link(network, "out", "orders")
+    network.run()
+    sent = sender.send(b"x")
+    network.run()
+    network.router.auto_links.remove(link)
+    broker.taken("orders").detach()
+    network.advance(LONGEST_PAUSE)
+    assert sent.state == Modified(delivery_failed=True)
+    assert broker.attached == ["orders"]
+
+
+def test_cut_while_one_is_about_to_go() -> None:
+    network = Network()
+    broker = connect(network, Slow)
+    sender = network.client().sender("orders")
+    link = auto_link(network, "out", "orders")
+    network.run()
+    sender.send(b"x")
+    network.run()
+    network.router.auto_links.remove(link)
+    broker.cut()
+    assert broker.adaptor.next_deadline() == inf
 
 
 def test_taken_away_before_it_could_be_attached() -> None:

@@ -20,11 +20,17 @@ from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
 from van.routing.auto_link import AutoLinkEnd, RouteContainer
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import LinkOwner
 
 # Each auto-link has a session of its own, up to so many; those beyond share these. Some brokers (RabbitMQ 3) end the
 # whole session where another one would refuse a link: then the other auto-links are not disturbed.
 MAX_SESSIONS: Final = 256
+# How long the deliveries of an auto-link that is taken away may take to be settled, and how often it is looked whether
+# they are, in seconds. Receivers that need longer get theirs again.
+SETTLE_SECONDS: Final = 5.0
+SETTLE_INTERVAL: Final = 0.1
 
 
 class RouteContainerAdaptor(AmqpAdaptor):
@@ -95,16 +101,18 @@ class RouteContainerAdaptor(AmqpAdaptor):
 class BrokerLinks(RouteContainer):
     """The auto-links of one connection, and the sessions that they are in."""
 
-    __slots__ = ("_adaptor", "_ends", "_failed", "_sessions", "next_retry")
+    __slots__ = ("_adaptor", "_ends", "_failed", "_leaving", "_sessions", "next_retry")
 
     def __init__(self, adaptor: RouteContainerAdaptor) -> None:
         super().__init__(adaptor.number)
         self._adaptor = adaptor
         self._ends: dict[Link, AutoLinkEnd] = {}
         self._failed: dict[AutoLinkEnd, None] = {}
+        # Links that are not wanted any more, and until when they may settle what they have under way.
+        self._leaving: dict[Link, float] = {}
         # How many links each session has. One that has none is taken for the next.
         self._sessions: dict[Session, int] = {}
-        # When the first of those that failed is tried again, inf where none has.
+        # When the first of those that failed is tried again, or looked at before it goes; inf for never.
         self.next_retry = inf
 
     # -- the connection --------------------------------------------------------------------------------------------
@@ -119,17 +127,22 @@ class BrokerLinks(RouteContainer):
         self._adaptor.router.auto_links.lost(self)
         self._ends.clear()
         self._failed.clear()
+        self._leaving.clear()
         self.next_retry = inf
 
     def retry(self, now: float) -> None:
-        """Attach again what has waited for long enough."""
+        """Attach again what has waited for long enough, and detach what has settled, or cannot in time."""
         for end in [end for end in self._failed if now >= end.retry_at]:
             del self._failed[end]
             self.attach(end)
+        for link in [link for link, until in self._leaving.items() if now >= until or self._is_settled(link)]:
+            self._let_go(link)
         self._look()
 
     def _look(self) -> None:
         self.next_retry = min((end.retry_at for end in self._failed), default=inf)
+        if self._leaving:
+            self.next_retry = min(self.next_retry, self._adaptor.router.now + SETTLE_INTERVAL)
 
     # -- what the core wants -----------------------------------------------------------------------------------------
 
@@ -154,6 +167,25 @@ class BrokerLinks(RouteContainer):
             self._failed.pop(end, None)
             self._look()
             return
+        self._leaving[link] = self._adaptor.router.now + SETTLE_SECONDS
+        owner = self._adaptor.links.get(link)
+        if isinstance(owner, (IncomingLink, OutgoingLink)):
+            self._adaptor.router.withdraw(owner)
+        if self._is_settled(link):
+            self._let_go(link)
+        self._look()
+
+    def _is_settled(self, link: Link) -> bool:
+        owner = self._adaptor.links.get(link)
+        if isinstance(owner, OutgoingLink):
+            return owner.outstanding == 0
+        if isinstance(owner, IncomingLink):
+            unsettled = link.session.unsettled_in.values()
+            return link.link_credit == 0 and not any(delivery.receiver is link for delivery in unsettled)
+        return True
+
+    def _let_go(self, link: Link) -> None:
+        self._leaving.pop(link, None)
         self._forget(link)
         self._adaptor.forget(link)
 
@@ -206,7 +238,9 @@ class BrokerLinks(RouteContainer):
     def over(self, link: Link, error: str) -> None:
         """A link is no more, and was not given up by us."""
         end = self._forget(link)
-        if end is not None:
+        if link in self._leaving:
+            del self._leaving[link]
+        elif end is not None:
             self._fail(end, error)
 
     def session_over(self, session: Session, error: str) -> None:

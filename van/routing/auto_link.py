@@ -163,7 +163,7 @@ class RouteContainer:
         raise NotImplementedError
 
     def detach(self, end: AutoLinkEnd) -> None:
-        """Detach the link of an auto-link that is no more: what it has under way goes back to its senders."""
+        """Detach the link of an auto-link that is no more, when what it has under way is settled."""
         raise NotImplementedError
 
 

@@ -35,6 +35,7 @@ from van.routing.edge import (
 from van.routing.edge_forwarder import forwarder_of
 from van.routing.forwarder import Collector, no_destination
 from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 from van.routing.router import DEFAULT_LINK_CAPACITY, LinkOwner, Router
 
 # Tracking messages are small and many after a start; the peers give this credit.
@@ -341,6 +342,11 @@ class EdgeRouter(Router):
 
     def advertise(self, address: Address) -> None:
         self._wanted(address)
+
+    def withdrawn(self, link: OutgoingLink) -> None:
+        # Outcomes go back by the link that the deliveries came by: it stays until there are none to come.
+        if not link.outstanding:
+            self.advertise(link.address)
 
     def _wanted(self, address: Address) -> None:
         """Receivers or senders of an address came or went here."""

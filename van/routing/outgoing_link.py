@@ -214,6 +214,13 @@ class OutgoingLink(DeliverySource):
         if origin is not None:
             origin.left(delivery)
 
+    def release_waiting(self) -> None:
+        """What was not sent yet is released."""
+        undelivered = list(self.undelivered)
+        self.undelivered.clear()
+        for delivery in undelivered:
+            self.give_up(delivery, RELEASED)
+
     def lost(self) -> None:
         """The link, its session or its connection is gone: what was not sent is released, the rest modified."""
         self.address.remove_outgoing(self)

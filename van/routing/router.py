@@ -321,6 +321,24 @@ class Router(LinkStateOwner):
         elif link.anonymous or link.address.reachable():
             link.unblock()
 
+    def withdraw(self, link: IncomingLink | OutgoingLink) -> None:
+        """A sender or a receiver is about to go: the one is asked for its credit, the other gets nothing more.
+
+        What was not sent to a receiver yet is released; what was sent either way can still be settled.
+        """
+        if isinstance(link, IncomingLink):
+            # Nobody who comes now gives it credit again.
+            link.address.remove_incoming(link)
+            link.hold_back()
+        else:
+            link.address.remove_outgoing(link)
+            link.release_waiting()
+            self.withdrawn(link)
+
+    def withdrawn(self, link: OutgoingLink) -> None:
+        """Others are told of a receiver that is about to go."""
+        self.advertise(link.address)
+
     def detached(self, link: LinkOwner) -> None:
         """The link is gone, whatever the reason."""
         if isinstance(link, RouterOutgoingLink):
