@@ -10,7 +10,15 @@ from van.adaptors.amqp import AmqpAdaptor
 from van.amqp.message import AmqpValue, Body, Message, MessageId, Properties
 from van.amqp.terminus import Source
 from van.management.agent import MANAGEMENT, ManagementAgent
-from van.management.facts import ConnectionFacts, ConnectorFacts, Facts, ListenerFacts, RouterFacts, ServiceFacts
+from van.management.facts import (
+    ConnectionFacts,
+    ConnectorFacts,
+    Facts,
+    ListenerAddressFacts,
+    ListenerFacts,
+    RouterFacts,
+    ServiceFacts,
+)
 
 
 class SceneFacts(Facts):
@@ -45,6 +53,9 @@ class SceneFacts(Facts):
             ServiceFacts(name="there", listening=False, port=5433, octets_in=7, octets_out=8, **common),
             ServiceFacts(name="web", listening=True, port=80, **{**common, "scheme": "http"}),
         )
+
+    def listener_addresses(self) -> Collection[ListenerAddressFacts]:
+        return (ListenerAddressFacts(name="here/db", listener="here", address="db", value=3),)
 
     def memory(self) -> tuple[int, int]:
         return 200_000_000, 40_000_000

@@ -102,7 +102,7 @@ def test_without_a_type_the_entities_of_all_types_are_rows_of_one_table() -> Non
 def test_an_abstract_type_stands_for_those_that_extend_it() -> None:
     asker = Managed().asker()
     found = {row["type"] for row in asker.query("configurationEntity").rows}
-    services = ("service", "tcpListener", "tcpConnector")
+    services = ("service", "tcpListener", "tcpConnector", "listenerAddress")
     assert found == {PREFIX + name for name in ("router", "network", "listener", "connector", *services)}
     assert [row["identity"] for row in asker.query("org.amqp.management").rows] == ["self"]
 

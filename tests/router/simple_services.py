@@ -95,7 +95,11 @@ class Delivers(ConnectingService):
 
 
 KIND = kinds.Kind(
-    module=__name__, listening="Greets", connecting="Delivers", keys={"idle_timeout_seconds": "idle_timeout"}
+    module=__name__,
+    listening="Greets",
+    connecting="Delivers",
+    several=True,
+    keys={"idle_timeout_seconds": "idle_timeout"},
 )
 
 

@@ -93,7 +93,8 @@ async def test_the_entities_of_the_deployed_routers(site: SiteFile) -> None:
         ("service", LISTEN | {"sslProfile": "x"}, 'ssl_profile: no [[ssl_profile]] has the name "x"'),
         ("service", LISTEN | {"name": "taken"}, 'service "taken" is there already'),
         ("tcpListener", {"address": "x"}, "port: missing"),
-        ("tcpListener", {"multiAddressStrategy": "weighted"}, "multiAddressStrategy: not available"),
+        ("tcpListener", {"port": 0, "multiAddressStrategy": "x"}, 'multi_address_strategy: unknown value "x"'),
+        ("listenerAddress", {"listener": "taken", "address": "x"}, "listener: no tcpListener with several addresses"),
         ("tcpConnector", {"address": "x", "port": "amqp"}, 'connect: the URL "tcp://127.0.0.1:amqp" has the port'),
     ],
 )  # fmt: skip
@@ -139,6 +140,31 @@ async def test_links_and_connections_of_services_are_told(site: SiteFile) -> Non
             (link,) = [link for link in links if link["owningAddr"] == "Mnews"]
             assert (link["linkDir"], link["linkType"], link["operStatus"]) == ("in", "endpoint", "up")
             assert len({link["identity"] for link in links}) == len(links)
+
+
+async def test_addresses_of_a_listener_come_and_go_one_by_one(site: SiteFile) -> None:
+    async with running(site) as scene, asking(scene) as asker, asker.connection.receiver("a"):
+        given: dict[str, Any] = {"host": "127.0.0.1", "port": "0", "multiAddressStrategy": "priority"}
+        code, _, created = await asker.ask("CREATE", "tcpListener", given, name="in")
+        assert (code, created.get("address"), created["multiAddressStrategy"]) == (201, None, "priority")
+        assert created["operStatus"] == "down"
+        code, _, created = await asker.ask(
+            "CREATE", "listenerAddress", {"listener": "in", "address": "a", "value": 5}, name="first"
+        )
+        assert (code, created["identity"], created["connectionsOpened"]) == (201, "listenerAddress/first", 0)
+        await scene.line("service listening")
+        assert await said(port_of(scene, "in")) == b"hello from a\n"
+        assert (await asker.ask("READ", "listenerAddress", name="first"))[2]["connectionsOpened"] == 1
+        for wrong, text in (
+            ({"listener": "in", "address": "_b"}, '"_b" begins with "_"'),
+            ({"listener": "in", "address": "b", "value": -1}, "-1 is out of range"),
+            ({"listener": "in", "address": "b", "name": "first"}, "name: first is taken"),
+        ):
+            code, description, _ = await asker.ask("CREATE", "listenerAddress", wrong)
+            assert (code, description[: len(text)]) == (400, text)
+        assert (await asker.ask("DELETE", "listenerAddress", name="second"))[0] == 404
+        assert (await asker.ask("DELETE", "listenerAddress", identity="listenerAddress/first"))[0] == 204
+        assert (await asker.ask("READ", "listenerAddress", name="first"))[0] == 404
 
 
 # --- who may

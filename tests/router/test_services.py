@@ -331,3 +331,16 @@ async def test_services_are_described(site: SiteFile) -> None:
         told = {line["service"]: line for line in scene.lines("service")}
         assert told["greets"]["listening"] == [f"127.0.0.1:{port_of(scene)}"]
         assert (told["delivers"]["url"], told["delivers"]["status"]) == ("tcp://127.0.0.1:1", "up")
+
+
+async def test_a_port_that_leads_to_several_addresses(site: SiteFile) -> None:
+    entry = '[[service]]\nname = "greets"\nlisten = "tcp://127.0.0.1:0"\naddresses = {{ news = {}, olds = {} }}\n'
+    async with running(site, PLAIN + entry.format(2, 1)) as scene, connect(scene.url()) as client:
+        port = port_of(scene)
+        async with client.receiver("olds"):
+            await scene.line("service listening")
+            assert await said(port) == b"hello from olds\n"
+            async with client.receiver("news"):
+                assert await said(port) == b"hello from news\n"
+                await again(scene, site, PLAIN + entry.format(2, 3))
+                assert await said(port) == b"hello from olds\n"

@@ -60,7 +60,12 @@ from van.management.schema import (
     ulong,
     unknown,
 )
-from van.management.services import ServiceEntity, TcpConnectorEntity, TcpListenerEntity
+from van.management.services import (
+    ListenerAddressEntity,
+    ServiceEntity,
+    TcpConnectorEntity,
+    TcpListenerEntity,
+)
 from van.management.view import View
 from van.routing.address import AREA, Address
 from van.routing.auto_link import AutoLink
@@ -590,6 +595,7 @@ ENTITY_TYPES: Final[tuple[EntityType[object], ...]] = (  # type: ignore[assignme
     ConnectorEntity(),
     TcpListenerEntity(),
     TcpConnectorEntity(),
+    ListenerAddressEntity(),
     ServiceEntity(),
     AutoLinkEntity(),
     RouterLink(),

@@ -114,7 +114,8 @@ class RouterFacts:
 class ServiceFacts:
     """A service. `listening`: a port here, else a server. `port` is the real one.
 
-    status is `up` or `down`; message says why in words. octets_in came from clients or servers, octets_out went there.
+    strategy says how one of several addresses is chosen, `none` where there is one. status is `up` or `down`; message
+    says why in words. octets_in came from clients or servers, octets_out went there.
     """
 
     name: str
@@ -129,10 +130,22 @@ class ServiceFacts:
     status: str = "up"
     message: str = ""
     configured: bool = True
+    strategy: str = "none"
     connections: int = 0
     opened: int = 0
     octets_in: int = 0
     octets_out: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ListenerAddressFacts:
+    """One of several addresses that a port leads to; value is its priority or weight."""
+
+    name: str
+    listener: str
+    address: str
+    value: int
+    opened: int = 0
 
 
 class Facts:
@@ -163,6 +176,10 @@ class Facts:
         return False
     def services(self) -> Iterable[ServiceFacts]:
         """The services."""
+        return ()
+
+    def listener_addresses(self) -> Iterable[ListenerAddressFacts]:
+        """The addresses of ports that have several."""
         return ()
 
     def service_links(self) -> Collection[ServiceLinks]:

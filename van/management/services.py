@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from van.management.facts import ServiceFacts
+from van.management.facts import ListenerAddressFacts, ServiceFacts
 from van.management.schema import (
     CONFIGURATION,
     PREFIX,
@@ -40,11 +40,15 @@ class TcpListenerEntity(EntityType[ServiceFacts]):
         string("name", lambda view, row: row.name, "Name of the service."),
         string("identity", lambda view, row: _tcp_identity("tcpListener", row), "`tcpListener/`, host, port and name."),
         string("type", constant(PREFIX + "tcpListener"), "The type."),
-        string("address", lambda view, row: row.address, "Where its clients are led to."),
+        string(
+            "address",
+            lambda view, row: row.address if row.strategy == "none" else None,
+            "Where its clients are led to; null where there are several addresses.",
+        ),
         string("host", lambda view, row: row.host, "Where it listens; empty: everywhere."),
         integer("backlog", unknown, "Not so here."),
         string("port", lambda view, row: str(row.port), "The real port."),
-        string("multiAddressStrategy", constant("none"), "Always `none`."),
+        string("multiAddressStrategy", lambda view, row: row.strategy, "`none`, `priority` or `weighted`."),
         string("siteId", unknown, "Not so here."),
         ulong("connectionsOpened", lambda view, row: row.opened, "Connections so far."),
         ulong("connectionsClosed", _closed, "Those that have ended."),
@@ -64,6 +68,34 @@ class TcpListenerEntity(EntityType[ServiceFacts]):
         return _tcp_identity("tcpListener", row)
 
     def name(self, view: View, row: ServiceFacts) -> str:
+        return row.name
+
+
+class ListenerAddressEntity(EntityType[ListenerAddressFacts]):
+    """The addresses of ports that lead to several."""
+
+    type = "listenerAddress"
+    base = CONFIGURATION
+    meaning = "One of several addresses that a tcpListener leads to."
+    operations = _CHANGES
+    takes_time = True
+    attributes: tuple[Attribute[ListenerAddressFacts], ...] = (
+        string("name", lambda view, row: row.name, "Its name; that of the listener and the address if it has none."),
+        string("identity", lambda view, row: f"listenerAddress/{row.name}", "`listenerAddress/` and the name."),
+        string("type", constant(PREFIX + "listenerAddress"), "The type."),
+        string("address", lambda view, row: row.address, "Where clients are led to."),
+        integer("value", lambda view, row: row.value, "Its priority or weight."),
+        string("listener", lambda view, row: row.listener, "Name of the tcpListener."),
+        ulong("connectionsOpened", lambda view, row: row.opened, "Connections that went there so far."),
+    )
+
+    def rows(self, view: View) -> Iterable[ListenerAddressFacts]:
+        return view.facts.listener_addresses()
+
+    def identity(self, view: View, row: ListenerAddressFacts) -> str:
+        return f"listenerAddress/{row.name}"
+
+    def name(self, view: View, row: ListenerAddressFacts) -> str:
         return row.name
 
 

@@ -15,6 +15,8 @@ import attrs
 
 # For ports, whatever is spoken there.
 PORT_KEYS: Final = ("always_open",)
+# Where a port may lead to several addresses.
+SEVERAL_KEYS: Final = ("addresses", "multi_address_strategy")
 # Where TLS may be spoken.
 PORT_TLS_KEYS: Final = ("ssl_profile", "authenticate_peer")
 DIAL_TLS_KEYS: Final = ("ssl_profile", "verify_hostname")
@@ -31,7 +33,7 @@ class Kind:
     for want of the key; None where they always are. needs_address: else the address may be left out.
     shared: ports with the same address lead to one service. keys: those that the classes are called with, and the
     keyword for each; listen_keys, connect_keys: those of one of them. pools: connections to the server are used again
-    and again, and the class bounds their number.
+    and again, and the class bounds their number. several: a port may lead to several addresses.
     """
 
     module: str
@@ -45,6 +47,7 @@ class Kind:
     needs_address: bool = True
     shared: bool = False
     pools: bool = False
+    several: bool = False
     keys: dict[str, str] = attrs.field(factory=dict)
     listen_keys: dict[str, str] = attrs.field(factory=dict)
     connect_keys: dict[str, str] = attrs.field(factory=dict)
@@ -66,6 +69,8 @@ class Kind:
                 found.add("alpn")
         if listening and self.always_open is not None:
             found.update(PORT_KEYS)
+        if listening and self.several:
+            found.update(SEVERAL_KEYS)
         return frozenset(found)
 
     def settings(self, entry: Any, listening: bool) -> dict[str, Any]:
@@ -91,6 +96,7 @@ _TCP: Final = Kind(
     module="van.adaptors.tcp",
     listening="listening.TcpListeningService",
     connecting="connecting.TcpConnectingService",
+    several=True,
     keys={"idle_timeout_seconds": "idle_timeout", "proxy_protocol": "proxy_protocol"},
 )
 # What a client of HTTP gets that can have the choice.

@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from van.management.facts import (
     ConnectionFacts,
     ConnectorFacts,
     Facts,
+    ListenerAddressFacts,
     ListenerFacts,
     RouterFacts,
     ServiceFacts,
@@ -43,9 +44,12 @@ from van.transport.info import ConnectionInfo
 from van.transport.tcp import address_text
 
 if TYPE_CHECKING:
+    from van.amqp.link import Link
     from van.management.view import Elsewhere
     from van.router.services import RunningService
     from van.router.site import Site
+    from van.routing.adaptor import Adaptor
+    from van.routing.router import LinkOwner
 
 STATM = Path("/proc/self/statm")
 """Where Linux tells a process how many pages it has."""
@@ -117,22 +121,27 @@ class SiteFacts(Facts):
     def service_links(self) -> list[ServiceLinks]:
         found: list[ServiceLinks] = []
         for running in self._site.services.running.values():
-            found.append(ServiceLinks(running.number, running.service.session.owners))
-            for connection in running.endpoint.open.values():
-                session = getattr(connection.adaptor, "session", None)
-                if isinstance(session, EndpointSession):
-                    found.append(ServiceLinks(connection.number, session.owners))
+            found += (ServiceLinks(running.number, session.owners) for session in running.sessions)
+            found += (ServiceLinks(one.number, links_of(one.adaptor)) for one in running.endpoint.open.values())
         return found
+
+    def listener_addresses(self) -> Iterator[ListenerAddressFacts]:
+        for running in self._site.services.running.values():
+            for member in running.members:
+                yield ListenerAddressFacts(
+                    name=member.name,
+                    listener=running.entry.name,
+                    address=member.service.address,
+                    value=member.value,
+                    opened=member.opened,
+                )
 
     def service_connections(self) -> Iterator[ConnectionFacts]:
         for running in self._site.services.running.values():
             for connection in running.endpoint.open.values():
                 info = connection.info
-                session = getattr(connection.adaptor, "session", None)
                 yield ConnectionFacts(
-                    adaptor=ServiceLinks(
-                        connection.number, session.owners if isinstance(session, EndpointSession) else {}
-                    ),
+                    adaptor=ServiceLinks(connection.number, links_of(connection.adaptor)),
                     protocol=PROTOCOLS.get(running.entry.url.scheme, running.entry.url.scheme),
                     opened_at=connection.opened_at,
                     container=running.entry.name,
@@ -157,6 +166,15 @@ class SiteFacts(Facts):
 PROTOCOLS = {"tls": "tcp", "https": "http", "mqtts": "mqtt"}
 
 
+def links_of(adaptor: Adaptor) -> Mapping[Link, LinkOwner]:
+    """The links of a connection of a service, as far as they are its own."""
+    session = getattr(adaptor, "session", None)
+    if session is None:
+        # A client of MQTT has its links, whatever connection it comes by.
+        session = getattr(getattr(adaptor, "client", None), "links", None)
+    return session.owners if isinstance(session, EndpointSession) else {}
+
+
 def service_facts(running: RunningService) -> ServiceFacts:
     """What there is to say about a service."""
     entry, endpoint, service = running.entry, running.endpoint, running.service
@@ -174,6 +192,7 @@ def service_facts(running: RunningService) -> ServiceFacts:
         status=endpoint.status,
         message=endpoint.message,
         configured=running.configured,
+        strategy=running.several.strategy if entry.addresses is not None else "none",
         connections=len(endpoint.open) if streams else endpoint.connections,
         opened=endpoint.opened if streams else service.connections_opened,
         octets_in=service.octets_in,

@@ -420,6 +420,21 @@ class ServiceConfig:
         shown="**required**, but for `mqtt`",
         live=True,
     )
+    addresses: dict[str, int] | None = key(
+        values.addresses,
+        "In place of `address`: several, each with its priority or weight, as `{ orders-db = 2, orders-copy = 1 }`; "
+        "each connection goes to one of those that can be reached.",
+        None,
+        shown="none",
+        live=True,
+    )
+    multi_address_strategy: str | None = key(
+        values.one_of("priority", "weighted"),
+        "How one of `addresses` is chosen: the one with the highest value, or each in proportion to its value.",
+        None,
+        shown='`"priority"`',
+        live=True,
+    )
     name: str = key(values.name, "Name in logs and management; unique.", "", shown="from the URL", live=True)
     ssl_profile: str | None = key(
         values.name,

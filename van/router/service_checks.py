@@ -39,12 +39,23 @@ def check_one(path: KeyPath, entry: ServiceConfig, found: Found) -> Iterator[Pro
     listening = entry.listen is not None
     scheme = entry.url.scheme
     kind = KINDS[scheme]
-    if kind.needs_address and not entry.address:
-        yield Problem((*path, "address"), "missing", at_key=True)
+    if not found.is_wrong(*path, "addresses"):
+        yield from _address(path, entry, kind, listening)
     yield from _keys(path, entry, kind, listening)
     if entry.authenticate_users and not has_users_file(found):
         yield Problem((*path, "authenticate_users"), "needs users_file in [router]", at_key=True)
     yield from _tls(path, entry, kind, listening, found)
+
+
+def _address(path: KeyPath, entry: ServiceConfig, kind: Kind, listening: bool) -> Iterator[Problem]:
+    """One address, or several, or none where that makes sense."""
+    several = kind.several and listening
+    if several and entry.address and entry.addresses is not None:
+        yield Problem((*path, "addresses"), '"address" and "addresses" exclude one another', at_key=True)
+    elif several and entry.multi_address_strategy is not None and entry.addresses is None:
+        yield Problem((*path, "addresses"), "missing; multi_address_strategy chooses one of them", at_key=True)
+    elif kind.needs_address and not entry.address and not (several and entry.addresses is not None):
+        yield Problem((*path, "address"), "missing", at_key=True)
 
 
 def _keys(path: KeyPath, entry: ServiceConfig, kind: Kind, listening: bool) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ writes it into the site file.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,6 +17,7 @@ from van.management.requests import ManagementError, Request, Status, quoted
 from van.router.config import ConfigurationError, read_service, service_name
 from van.router.sections import ServiceConfig
 from van.router.services import RunningService, ServiceError
+from van.router.values import Context, InvalidValueError, addresses
 from van.transport.url import bracketed
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ PATIENCE_SECONDS: Final = 5.0
 # Attributes of the deployed routers that say nothing here, or what is so anyway.
 _PASSED_OVER: Final = frozenset({"siteId", "processId", "backlog", "observer", "multiAddressStrategy"})
 _STRATEGY: Final = "multiAddressStrategy"
+LISTENER_ADDRESS: Final = "listenerAddress"
 
 
 async def carry_out(site: Site, request: Request) -> str | ManagementError:
@@ -43,6 +46,8 @@ async def carry_out(site: Site, request: Request) -> str | ManagementError:
 
 
 async def _create(site: Site, request: Request) -> str:
+    if request.type == LISTENER_ADDRESS:
+        return _create_address(site, request)
     plain = _plain(request)
     try:
         entry = read_service(plain, site.config)
@@ -57,7 +62,46 @@ async def _create(site: Site, request: Request) -> str:
     return entry.name
 
 
+def _create_address(site: Site, request: Request) -> str:
+    """One more address of a port that has several."""
+    given = {str(name): value for name, value in request.attributes.items() if value is not None}
+    address, value, listener = given.get("address"), given.get("value", 0), given.get("listener")
+    name = str(request.name or given.get("name") or f"{listener}/{address}")
+    running = site.services.running.get(str(listener))
+    if running is None or running.entry.addresses is None:
+        what = f"listener: no tcpListener with several addresses has the name {quoted(str(listener))}"
+        raise ManagementError(Status.BAD_REQUEST, what)
+    if any(name == member.name for one in site.services.running.values() for member in one.members):
+        raise ManagementError(Status.BAD_REQUEST, f"name: {quoted(name)} is taken")
+    try:
+        ((text, number),) = addresses({_python(address): _python(value)}, Context(Path())).items()
+        site.services.add_address(running, name, text, number)
+    except InvalidValueError as error:
+        raise ManagementError(Status.BAD_REQUEST, str(error)) from None
+    except ServiceError as error:
+        raise ManagementError(Status.BAD_REQUEST, str(error)) from None
+    site.wake()
+    site.logger.info("service address added", service=listener, address=text, value=number)
+    return name
+
+
+def _delete_address(site: Site, request: Request) -> str:
+    for running in site.services.running.values():
+        for member in running.members:
+            name = request.name if request.identity is None else request.identity.removeprefix(f"{LISTENER_ADDRESS}/")
+            if name == member.name:
+                running.several.remove(member)
+                site.wake()
+                site.logger.info("service address removed", service=running.entry.name, address=member.service.address)
+                return member.name
+    raise _not_found(request)
+
+
 def _delete(site: Site, request: Request) -> str:
+    if request.identity is None and request.name is None:
+        raise ManagementError(Status.BAD_REQUEST, "No name or identity provided")
+    if request.type == LISTENER_ADDRESS:
+        return _delete_address(site, request)
     running = _find(site, request)
     name = running.entry.name
     site.services.remove(name)
@@ -71,8 +115,6 @@ def _find(site: Site, request: Request) -> RunningService:
     from van.router.management import service_facts
 
     identity, name = request.identity, request.name
-    if identity is None and name is None:
-        raise ManagementError(Status.BAD_REQUEST, "DELETE needs a name or an identity")
     for running in site.services.running.values():
         facts = service_facts(running)
         if request.type == "service":
@@ -83,8 +125,13 @@ def _find(site: Site, request: Request) -> RunningService:
             continue
         if identity == own if identity is not None else name == facts.name:
             return running
+    raise _not_found(request)
+
+
+def _not_found(request: Request) -> ManagementError:
+    identity, name = request.identity, request.name
     key, value = ("identity", identity) if identity is not None else ("name", name)
-    raise ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
+    return ManagementError(Status.NOT_FOUND, f"No entity with {key}={quoted(value or '')}")
 
 
 def _named(site: Site, entry: ServiceConfig) -> ServiceConfig:
@@ -113,14 +160,16 @@ def _plain(request: Request) -> dict[str, Any]:
 
 def _of_tcp(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     """Attributes of a tcpListener or tcpConnector as those of a service."""
-    if given.get(_STRATEGY, "none") != "none":
-        raise ManagementError(Status.BAD_REQUEST, f"{_STRATEGY}: not available in this version")
     left = {name: value for name, value in given.items() if name not in _PASSED_OVER}
     listening = kind == "tcpListener"
     host = str(left.pop("host", "" if listening else "127.0.0.1"))
     port = str(left.pop("port", ""))
     if not port:
         raise ManagementError(Status.BAD_REQUEST, "port: missing")
+    strategy = given.get(_STRATEGY, "none")
+    if listening and strategy != "none":
+        # Its addresses come one by one, as entities of their own.
+        left |= {_STRATEGY: strategy, "addresses": {}}
     left["listen" if listening else "connect"] = f"tcp://{bracketed(host)}:{port}"
     # What means nothing without TLS, and is told as it is anyway.
     for name, value in (("authenticatePeer", False), ("verifyHostname", True)):
@@ -140,4 +189,6 @@ def _python(value: object) -> object:
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, dict):
+        return {_python(name): _python(element) for name, element in value.items()}
     return [_python(element) for element in value] if isinstance(value, (list, tuple)) else value

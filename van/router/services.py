@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from van.adaptors.mqtt.packets import Connect
     from van.adaptors.mqtt.service import Admit, MqttService
     from van.adaptors.service import PeerInfo, Service
+    from van.adaptors.several_addresses import Member, SeveralAddresses
     from van.router.sections import ServiceConfig, SslProfileConfig
     from van.router.site import Site
     from van.routing.adaptor import Adaptor
+    from van.routing.endpoint import EndpointSession
     from van.transport.service_listener import ServiceEndpoint
 
 GONE: Final = "the service was removed"
@@ -40,7 +42,7 @@ class ServiceError(Exception):
 
 
 class RunningService:
-    """A service and its sockets.
+    """A service and its sockets. `service` is a Service, or what stands for several of them.
 
     `number` is what its own links are called by in management. `configured`: it is in the site file, else it was added
     over management.
@@ -54,6 +56,24 @@ class RunningService:
         self.service = service
         self.endpoint = endpoint
         self.configured = configured
+
+    @property
+    def several(self) -> SeveralAddresses:
+        """The service, where the entry has several addresses."""
+        assert self.entry.addresses is not None
+        return cast("SeveralAddresses", self.service)
+
+    @property
+    def members(self) -> list[Member]:
+        """Its addresses, where it may have several."""
+        return self.several.members if self.entry.addresses is not None else []
+
+    @property
+    def sessions(self) -> list[EndpointSession]:
+        """The sessions of its own links."""
+        if self.entry.addresses is None:
+            return [self.service.session]
+        return [member.service.session for member in self.members]
 
 
 def wants_port_of(entry: ServiceConfig, other: RunningService) -> bool:
@@ -109,14 +129,10 @@ class Services:
             accepts: Any
             if kind.shared:
                 service, accepts = self._shared(kind, entry)
+            elif entry.addresses is not None:
+                service = accepts = self._several(kind, entry)
             else:
-                service = accepts = kind.make(listening)(
-                    site.router,
-                    entry.name,
-                    entry.address,
-                    log_to(logger.bind(service=entry.name)),
-                    **kind.settings(entry, listening),
-                )
+                service = accepts = self._of_class(kind, entry, entry.address)
         except AmqpError as error:
             raise ServiceError(f'service "{entry.name}": {error.description}') from error
         except (TlsConfigError, ValueError) as error:
@@ -156,6 +172,34 @@ class Services:
                 service, entry.url, site.wake, logger, verify_hostname=entry.verify_hostname is not False, **options
             )
         return RunningService(entry, service, endpoint, site.new_number(), configured)
+
+    def _of_class(self, kind: Kind, entry: ServiceConfig, address: str) -> Any:
+        """The service of an entry at an address. Raises AmqpError and ValueError."""
+        listening = entry.listen is not None
+        log = log_to(self._site.service_logger.bind(service=entry.name))
+        return kind.make(listening)(self._site.router, entry.name, address, log, **kind.settings(entry, listening))
+
+    def _several(self, kind: Kind, entry: ServiceConfig) -> SeveralAddresses:
+        """What stands for all addresses of an entry. Raises AmqpError."""
+        from van.adaptors.several_addresses import PRIORITY, SeveralAddresses
+
+        made = SeveralAddresses(self._site.router, entry.name, entry.multi_address_strategy or PRIORITY)
+        try:
+            for address, value in (entry.addresses or {}).items():
+                made.add(f"{entry.name}/{address}", self._of_class(kind, entry, address), value)
+        except AmqpError:
+            made.stop()
+            raise
+        return made
+
+    def add_address(self, running: RunningService, name: str, address: str, value: int) -> None:
+        """Lead a port that has several addresses to one more. Raises `ServiceError`."""
+        entry = running.entry
+        try:
+            service = self._of_class(KINDS[entry.url.scheme], entry, address)
+        except AmqpError as error:
+            raise ServiceError(f'service "{entry.name}": {error.description}') from error
+        running.several.add(name, service, value)
 
     def _shared(self, kind: Kind, entry: ServiceConfig) -> tuple[Service, MqttPort]:
         """The service that all ports with this prefix lead to. Raises ValueError for a prefix that cannot be one."""
@@ -218,7 +262,13 @@ class Services:
 
     async def _take_place(self, made: RunningService, changes: Changes) -> None:
         """Bind, or find out whose port will be free."""
-        ending = [old for old in (*changes.gone, *changes.replaced) if wants_port_of(made.entry, old)]
+        entry = made.entry
+        ending = [
+            old
+            for old in (*changes.gone, *changes.replaced)
+            # Where any port will do, the one that it has.
+            if wants_port_of(entry, old) or (entry.name == old.entry.name and entry.listen == old.entry.listen)
+        ]
         try:
             if not ending:
                 await made.endpoint.bind()

@@ -343,6 +343,23 @@ def address_pool(value: object, context: Context) -> ipaddress.IPv4Network | ipa
         raise _wrong(f"{show(value)} is no network", hint='write "127.64.0.0/16" or "10.0.0.5"') from None
 
 
+def addresses(value: object, context: Context) -> dict[str, int]:
+    """Several addresses of a service, each with its priority or weight."""
+    if not isinstance(value, dict):
+        raise _wrong(f"expected a table of addresses, got {show(value)}", hint='write { "orders" = 2, "copy" = 1 }')
+    read_value = integer(0, 1_000_000)
+    found: dict[str, int] = {}
+    problems: list[Problem] = []
+    for given, number in value.items():
+        try:
+            found[service_address(given, context)] = int(str(read_value(number, context)))
+        except InvalidValueError as invalid:
+            problems += (problem.below((given,)) for problem in invalid.problems)
+    if problems:
+        raise InvalidValueError(*problems)
+    return found
+
+
 def alpn_protocol(value: object, context: Context) -> str:
     """The name of a protocol for TLS (RFC 7301): 1 to 255 octets."""
     given = name(value, context)
