@@ -270,9 +270,11 @@ class Scene:
         *,
         servers: int = 1,
         piece: int = 0,
+        star: bool = False,
         connecting: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        """star: the first router is connected to all others, and each of these has one of the servers."""
         self.network = Routers()
         self.piece = piece
         self.ends: list[End] = []
@@ -280,11 +282,12 @@ class Scene:
         self.calls: list[tuple[float, Callable[[], None]]] = []
         self.nodes: list[RouterNode] = [self.network.router(name) for name in "ABC"[:routers]]
         for one, other in zip(self.nodes, self.nodes[1:], strict=False):
-            self.network.connect(one, other)
+            self.network.connect(self.nodes[0] if star else one, other)
         self.network.advance(10)
         self.service = Http2ListeningService(self.nodes[0].router, "client", "web", self.nodes[0].log, **settings)
-        for _ in range(servers):
-            self.servers.append(Server(self, self.nodes[-1], "web", **(connecting or {})))
+        for number in range(servers):
+            node = self.nodes[number + 1 if star else -1]
+            self.servers.append(Server(self, node, "web", **(connecting or {})))
         self.network.advance(2)
         self.client = self.connect()
         self.run()

@@ -10,7 +10,7 @@ from h2.errors import ErrorCodes
 from tests.adaptors.http.http2_ends import GET, OK, POST
 from tests.adaptors.http.http2_scene import Scene
 from van.adaptors.http.exchange import LINK_CAPACITY
-from van.adaptors.http.http2_service import FIRST_RETRY, LAST_RETRY
+from van.adaptors.http.http2_service import LAST_RETRY
 from van.adaptors.service import PeerInfo
 
 
@@ -178,7 +178,7 @@ def test_a_server_that_cannot_be_reached_is_503() -> None:
     scene = Scene(2)
     scene.server.refusing = "127.0.0.1:80: connection refused"
     call = scene.client.ask()
-    scene.run()
+    scene.advance(1.0)
     assert call.status == 503
     assert scene.logged("no connection to the server")[0]["reason"] == "127.0.0.1:80: connection refused"
     scene.close()
@@ -219,8 +219,9 @@ def test_what_the_server_refused_is_tried_at_another() -> None:
 
 
 @pytest.mark.parametrize("eof", [True, False])
-def test_a_server_dies_and_the_next_request_goes_to_the_other(eof: bool) -> None:
-    scene = Scene(2, servers=2)
+@pytest.mark.parametrize("star", [False, True])
+def test_a_server_dies_and_the_next_request_goes_to_the_other(eof: bool, star: bool) -> None:
+    scene = Scene(3, servers=2, star=star)
     calls = [scene.client.ask(POST) for _ in range(4)]
     scene.run()
     dead, alive = scene.servers
@@ -234,13 +235,13 @@ def test_a_server_dies_and_the_next_request_goes_to_the_other(eof: bool) -> None
     assert sorted(call.status for call in calls) == [200, 200, 502, 502]
     for _ in range(10):
         call = scene.client.ask(POST)
-        scene.run()
+        scene.advance(0.5)
         alive.requests[-1].answer(OK, b"fine")
         scene.run()
         assert call.body == b"fine"
     assert [dead.service.receiver] == [None]
     dead.refusing = ""
-    scene.advance(FIRST_RETRY)
+    scene.advance(LAST_RETRY)
     assert dead.service.receiver is not None
     for _ in range(2):
         scene.client.ask()
@@ -263,14 +264,15 @@ def test_a_server_that_stays_away_is_called_less_and_less_often() -> None:
     scene.close()
 
 
-def test_idempotent_requests_of_a_server_that_died_are_tried_at_the_other() -> None:
-    scene = Scene(2, servers=2)
+@pytest.mark.parametrize("star", [False, True])
+def test_idempotent_requests_of_a_server_that_died_are_tried_at_the_other(star: bool) -> None:
+    scene = Scene(3, servers=2, star=star)
     calls = [scene.client.ask() for _ in range(4)]
     scene.run()
     dead, alive = scene.servers
     dead.refusing = "connection refused"
     dead.die()
-    scene.run()
+    scene.advance(0.5)
     for request in alive.requests:
         request.answer(OK, b"fine")
     scene.run()

@@ -202,7 +202,7 @@ class Http1ClientConnection(Adaptor):
 
     def next_deadline(self) -> float:
         exchange = self.exchange
-        return self._deadline if exchange is None else min(self._deadline, exchange.deadline)
+        return self._deadline if exchange is None else min(self._deadline, exchange.deadline, exchange.retry_at)
 
     def gives_up_at(self) -> float:
         return inf
@@ -210,7 +210,9 @@ class Http1ClientConnection(Adaptor):
     def handle_deadline(self, now: float) -> None:
         self.router.now = now
         exchange = self.exchange
-        if exchange is not None and exchange.deadline <= now:
+        if exchange is not None and exchange.retry_at <= now:
+            exchange.try_again()
+        elif exchange is not None and exchange.deadline <= now:
             if not self._request_read and not self._raw:
                 exchange.fail(408, "the rest of the request did not come in time")
             else:

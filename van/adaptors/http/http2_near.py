@@ -203,10 +203,13 @@ class NearStream(ExchangeSink):
 
     def next_deadline(self) -> float:
         # What a call waits for is its own business, for its head may come with the first message of a long stream.
-        return self.call_deadline if self.is_call else self.exchange.deadline
+        exchange = self.exchange
+        return min(exchange.retry_at, self.call_deadline if self.is_call else exchange.deadline)
 
     def expire(self, now: float) -> None:
-        if self.is_call:
+        if self.exchange.retry_at <= now:
+            self.exchange.try_again()
+        elif self.is_call:
             self.call_deadline = inf
             self.exchange.fail(504, "the deadline of the call has passed")
         else:

@@ -45,6 +45,9 @@ from van.routing.router import Router
 RETRY_BUFFER: Final = 65536
 # A request is sent so many times at most. Each is to another server where there is one.
 MAX_ATTEMPTS: Final = 5
+# Where nobody has taken it, it is sent at once the second time, then after so many seconds, and then after twice as
+# many each time: until routers far away know that a server is gone, they send to it.
+RETRY_DELAY: Final = 0.1
 # So many requests may wait for credit; those beyond are refused with 503.
 MAX_QUEUE: Final = 1000
 # How long a client waits for the head of a response, in seconds, as the usual reverse proxies have it.
@@ -261,7 +264,7 @@ class ClientExchange(Exchange):
     `failure`: there will be no response; or, when `response` is there, the rest of it will not come.
     `room()`: how much of the body of the request may be given.
 
-    `deadline` is when `expire` is to be called, in seconds of the driver's clock.
+    `deadline` is when `expire` is to be called, `retry_at` when `try_again`, in seconds of the driver's clock.
     """
 
     __slots__ = (
@@ -284,6 +287,7 @@ class ClientExchange(Exchange):
         "ended",
         "failure",
         "response",
+        "retry_at",
         "service",
     )
 
@@ -295,6 +299,7 @@ class ClientExchange(Exchange):
         self.failure: Failure | None = None
         self.ended = False
         self.deadline = inf
+        self.retry_at = inf
         self._request: RequestHead | None = None
         self._request_ended = False
         self._request_trailers: Fields = []
@@ -505,10 +510,20 @@ class ClientExchange(Exchange):
         self.service.forget(self._correlation, None)
         self._correlation = ""
         self._outgoing = None
-        if again and self._attempts < MAX_ATTEMPTS and self._pieces is not None:
+        if not again or self._attempts >= MAX_ATTEMPTS or self._pieces is None:
+            self.fail(status, reason)
+        elif self._attempts == 1 or not isinstance(state, Released) or not self.service.reachable:
             self.dispatch()
         else:
-            self.fail(status, reason)
+            # What comes of it meanwhile is kept.
+            self._queued = True
+            self.retry_at = self.service.router.now + RETRY_DELAY * 2 ** (self._attempts - 2)
+            self.notify()
+
+    def try_again(self) -> None:
+        """It is time to send the request anew."""
+        self.retry_at = inf
+        self.dispatch()
 
     def wants_response(self) -> bool:
         """Whether it still waits for a response."""
@@ -536,7 +551,7 @@ class ClientExchange(Exchange):
 
     def _close(self) -> None:
         """Nothing more is wanted of anybody."""
-        self.deadline = inf
+        self.deadline = self.retry_at = inf
         service = self.service
         outgoing = self._outgoing
         if outgoing is not None:
