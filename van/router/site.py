@@ -112,12 +112,16 @@ CLOSE_SECONDS: Final = 1.0
 SETTLE_INTERVAL: Final = 0.05
 
 TOKEN_LENGTH: Final = 15
-_TOKEN_CHARACTERS: Final = string.ascii_letters + string.digits
+# A letter or digit for each octet: eight of them a little more often than the others, which no two tokens notice.
+_TOKEN_CHARACTERS: Final = ((string.ascii_letters + string.digits) * 5)[:256].encode()
 
 
 def new_token() -> str:
-    """A short text that nobody else has, for temporary addresses: 15 letters and digits, as the C routers make them."""
-    return "".join(secrets.choice(_TOKEN_CHARACTERS) for _ in range(TOKEN_LENGTH))
+    """A short text that nobody else has, for temporary addresses: 15 letters and digits, as the C routers make them.
+
+    Every connection of a service asks for one: 15 random choices would be 15 system calls.
+    """
+    return secrets.token_bytes(TOKEN_LENGTH).translate(_TOKEN_CHARACTERS).decode()
 
 
 def new_nonce() -> str:

@@ -132,7 +132,7 @@ class _Driver(Reader):
                 # That was all.
                 if self.paused is adaptor.reading:
                     self._read_or_not()
-                if adaptor.write_ended and not self.shut:
+                if adaptor.write_ended and not self.shut and not adaptor.closed:
                     self._shut()
                 if adaptor.closed or adaptor.next_deadline() < self.deadline:
                     self.wake.set()
@@ -264,6 +264,9 @@ class _Driver(Reader):
         except OSError as error:
             self._broken(error)
             data = b""
+        if not data and adaptor.ends_at_once and not self.failed:
+            self.stop_reading()
+            return self._take(adaptor, b"", now)
         if not data:
             self.ended = True
             self.stop_reading()
@@ -272,8 +275,15 @@ class _Driver(Reader):
                 # The writer waits for the socket, and has to hear of it first.
                 self.patience.deadline = -inf
             return 0
+        return self._take(adaptor, data, now)
+
+    def _take(self, adaptor: Adaptor, data: bytes, now: float) -> int:
+        """Hand over what was read, or the end. Returns the octets."""
         try:
-            adaptor.receive_data(data, now)
+            if data:
+                adaptor.receive_data(data, now)
+            else:
+                adaptor.receive_eof(now)
             if adaptor.departs:
                 # What comes now is for whoever takes the stream over.
                 self.stop_reading()
