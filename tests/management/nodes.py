@@ -47,7 +47,7 @@ class SceneFacts(Facts):
         return ConnectionFacts(adaptor=adaptor, host=f"10.0.0.{adaptor.number}:5000", local="10.0.0.254:5672")
 
     def services(self) -> Collection[ServiceFacts]:
-        common: dict[str, Any] = {"scheme": "tcp", "host": "127.0.0.1", "address": "db", "opened": 5, "connections": 2}
+        common: dict[str, Any] = {"scheme": "tcp", "host": "127.0.0.1", "address": "db", "opened": 5}
         return (
             ServiceFacts(name="here", listening=True, port=5432, status="down", message="nobody", **common),
             ServiceFacts(name="there", listening=False, port=5433, octets_in=7, octets_out=8, **common),

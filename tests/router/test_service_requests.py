@@ -135,6 +135,8 @@ async def test_links_and_connections_of_services_are_told(site: SiteFile) -> Non
             (row,) = [row for row in rows if row["protocol"] == "tcp"]
             assert (row["container"], row["dir"], row["opened"], row["operStatus"]) == ("greets", "in", True, "up")
             assert row["host"] == ":".join(map(str, stream.socket.getsockname()))
+            _, _, metrics = await asker.ask("READ", "routerMetrics", identity="1")
+            assert (metrics["connectionCounters"], metrics["connectionCount"]) == ({"amqp": 1, "tcp": 1}, 2)
             _, _, found = await asker.ask("QUERY", "", {"attributeNames": []}, entityType="router.link")
             links = [dict(zip(found["attributeNames"], row, strict=True)) for row in found["results"]]
             (link,) = [link for link in links if link["owningAddr"] == "Mnews"]

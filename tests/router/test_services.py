@@ -344,3 +344,31 @@ async def test_a_port_that_leads_to_several_addresses(site: SiteFile) -> None:
                 assert await said(port) == b"hello from news\n"
                 await again(scene, site, PLAIN + entry.format(2, 3))
                 assert await said(port) == b"hello from olds\n"
+
+
+async def test_a_short_gap_does_not_close_the_port(site: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("van.transport.service_listener.SETTLE_SECONDS", 1000.0)
+    async with running(site, PLAIN + listening()) as scene, connect(scene.url()) as client:
+        port = port_of(scene)
+        for _ in range(2):
+            async with client.receiver("news"):
+                await scene.line("service listening")
+                assert await said(port) == b"hello from news\n"
+            await until(lambda: not scene.site.services.running["greets"].service.reachable)  # type: ignore[attr-defined]
+        assert await said(port) == b"hello from news\n"
+        assert len(scene.lines("service listening")) == 1
+
+
+async def test_a_port_that_another_took_meanwhile_is_tried_again(site: SiteFile) -> None:
+    async with running(site, PLAIN + listening()) as scene, connect(scene.url()) as client:
+        port = port_of(scene)
+        (taken,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        async with client.receiver("news"):
+            line = await scene.line("service cannot listen, trying again")
+            assert line["reason"] == f"cannot listen on 127.0.0.1:{port}: address already in use"
+            endpoint = scene.site.services.running["greets"].endpoint
+            assert (endpoint.status, endpoint.message) == ("down", line["reason"])
+            await taken.aclose()
+            await scene.line("service listening")
+            assert (endpoint.status, endpoint.message) == ("up", "")
+            assert await said(port) == b"hello from news\n"

@@ -224,8 +224,13 @@ def count_totals(view: View) -> Iterator[None]:
         if counted > COUNTED_AT_ONCE:
             counted = 0
             yield
-    result.connections["amqp"] = ULong(applications)
+    by_protocol = {"amqp": applications}
     result.adaptors = len(view.facts.adaptors())
+    for service in view.facts.services():
+        if service.scheme != "udp" and service.connections:
+            by_protocol[service.protocol] = by_protocol.get(service.protocol, 0) + service.connections
+            result.adaptors += service.connections
+    result.connections = {protocol: ULong(count) for protocol, count in by_protocol.items()}
     result.held = view.router.budget.held()
     result.memory, result.resident = view.facts.memory()
     for other in view.elsewhere.totals if view.elsewhere is not None else ():

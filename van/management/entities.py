@@ -170,7 +170,7 @@ class RouterMetrics(EntityType[counts.Totals]):
         ulong("linkCount", lambda view, totals: totals.links, "Links of all connections."),
         ulong("nodeCount", lambda view, totals: len(other_nodes(view)), "Other routers that are known."),
         ulong("autoLinkCount", lambda view, totals: len(view.router.auto_links), "Auto-links."),
-        ulong("connectionCount", lambda view, totals: totals.adaptors, "Connections."),
+        ulong("connectionCount", lambda view, totals: totals.adaptors, "Connections, those of services among them."),
         ulong("presettledDeliveries", lambda view, totals: totals.presettled, "Deliveries that came in settled."),
         ulong("droppedPresettledDeliveries", lambda view, totals: totals.dropped, "Those of them that were dropped."),
         ulong("acceptedDeliveries", lambda view, totals: totals.accepted, "Deliveries that were accepted."),
@@ -192,7 +192,7 @@ class RouterMetrics(EntityType[counts.Totals]):
         uint("uptimeSeconds", lambda view, totals: int(view.facts.uptime(view.router.now)), "Since the start."),
         ulong("memoryUsage", lambda view, totals: totals.memory, "Virtual memory in octets."),
         ulong("residentMemoryUsage", lambda view, totals: totals.resident, "Resident memory in octets."),
-        mapping("connectionCounters", lambda view, totals: totals.connections, "Application connections by protocol."),
+        mapping("connectionCounters", lambda view, totals: totals.connections, "Those of applications by protocol."),
         string("version", constant(__version__), "Version of van."),
         # Ours, behind those that tools know.
         ulong("payloadHeld", lambda view, totals: totals.held, "Octets of messages that are in memory, on their way."),

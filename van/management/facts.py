@@ -112,7 +112,7 @@ class RouterFacts:
 
 @attrs.frozen(kw_only=True)
 class ServiceFacts:
-    """A service. `listening`: a port here, else a server. `port` is the real one.
+    """A service. `listening`: a port here, else a server. `port` is the real one; protocol is the scheme without TLS.
 
     strategy says how one of several addresses is chosen, `none` where there is one. status is `up` or `down`; message
     says why in words. octets_in came from clients or servers, octets_out went there.
@@ -131,6 +131,7 @@ class ServiceFacts:
     message: str = ""
     configured: bool = True
     strategy: str = "none"
+    protocol: str = "tcp"
     connections: int = 0
     opened: int = 0
     octets_in: int = 0

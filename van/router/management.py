@@ -192,6 +192,7 @@ def service_facts(running: RunningService) -> ServiceFacts:
         status=endpoint.status,
         message=endpoint.message,
         configured=running.configured,
+        protocol=PROTOCOLS.get(entry.url.scheme, entry.url.scheme),
         strategy=running.several.strategy if entry.addresses is not None else "none",
         connections=len(endpoint.open) if streams else endpoint.connections,
         opened=endpoint.opened if streams else service.connections_opened,
