@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
 from van.adaptors.amqp import Log
+from van.amqp.native import mypyc_attr
 from van.routing.adaptor import Adaptor
 from van.routing.endpoint import EndpointReceiverLink, EndpointSession
 from van.routing.router import Router
@@ -67,6 +68,7 @@ def nobody_dials(connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ..
     failed("the service has not been started")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Service(Adaptor):
     """One service: an adaptor without a connection, for the links that are its own and not of one connection.
 
@@ -99,6 +101,7 @@ class Service(Adaptor):
             self.session.close()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ListeningService(Service):
     """A port here that leads to an address. `on_reachable` is called when `reachable` may have changed."""
 
@@ -128,6 +131,7 @@ Later: TypeAlias = Callable[[float, Callable[[], None]], None]
 """Has a function called after so many seconds, in a batch of its own."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectingService(Service):
     """A server behind an address. `dial` and `later` are set by whoever can make connections to it."""
 

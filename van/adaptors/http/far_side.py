@@ -36,11 +36,13 @@ from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Received
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
 from van.amqp.message import MessageId
+from van.amqp.native import mypyc_attr
 from van.routing.adaptor import Adaptor
 from van.routing.endpoint import EndpointReceiverLink, EndpointSenderLink, EndpointStream
 from van.routing.router import Router
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HttpConnectingService(ConnectingService):
     """A server of HTTP behind an address.
 

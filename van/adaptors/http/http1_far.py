@@ -31,6 +31,7 @@ from van.adaptors.http.mapping import Fields, ResponseHead, end_to_end
 from van.adaptors.http.near_side import IDEMPOTENT
 from van.adaptors.service import PeerInfo
 from van.amqp.errors import ErrorCondition
+from van.amqp.native import mypyc_attr
 from van.routing.adaptor import Adaptor
 from van.routing.router import Router
 
@@ -48,6 +49,7 @@ RETRY_FIRST: Final = 0.25
 RETRY_LAST: Final = 5.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Http1ConnectingService(HttpConnectingService):
     """A server of HTTP/1.1 behind an address.
 
