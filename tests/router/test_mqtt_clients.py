@@ -24,6 +24,7 @@ from tests.router.site_file import SiteFile
 from van.adaptors.mqtt.service import MqttService
 from van.amqp.message import AmqpValue
 from van.client import connect
+from van.router.reload import reload
 
 SERVICE = """
 [[service]]
@@ -273,6 +274,23 @@ async def test_users_of_the_users_file(site: SiteFile, version: MQTTProtocolVers
         assert await ask(None, None) == 0x87
         if new:
             assert await ask("alice", None) == 0x87
+
+
+async def test_topics_stay_multicast_when_the_site_file_is_read_again(site: SiteFile) -> None:
+    def talk(port: int) -> None:
+        version = MQTTProtocolVersion.MQTTv5
+        made = [Client(port, version, name) for name in "abc"]
+        with clients(*made):
+            for one in made[:2]:
+                one.subscribe("new/topic", 1)
+            made[2].publish("new/topic", b"x", 1)
+            assert [one.message().payload for one in made[:2]] == [b"x", b"x"]
+
+    async with site_with_mqtt(site) as scene:
+        site.write(PLAIN + SERVICE + '\n[[address]]\nprefix = "orders"\ndistribution = "closest"\n')
+        await reload(scene.site)
+        await scene.line("configuration reloaded")
+        await trio.to_thread.run_sync(talk, port_of(scene))
 
 
 async def test_a_site_that_ends_says_so(site: SiteFile) -> None:

@@ -540,7 +540,7 @@ class Site:
         for pattern in _addresses(config.addresses):
             patterns.add(pattern)
         router = self.router
-        router.patterns = patterns
+        router.use_patterns(patterns)
         router.default_distribution = Distribution(config.router.default_distribution)
         router.stream_stall_seconds = config.router.stream_stall_seconds
         router.budget.limit = payload_limit(config.router.memory_share)

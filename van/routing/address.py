@@ -187,6 +187,9 @@ class AddressWatcher:
     def forgotten(self, address: Address) -> None:
         """An address is there no more."""
 
+    def patterns_changed(self) -> None:
+        """The router has other patterns (`Router.patterns`): what was added to the old ones is not among them."""
+
     def sender_attached(self, link: IncomingLink) -> None:
         """Somebody sends to `link.address` by a link of this router."""
 

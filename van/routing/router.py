@@ -207,6 +207,12 @@ class Router(LinkStateOwner):
             watcher.made(address)
         return address
 
+    def use_patterns(self, patterns: PatternTable) -> None:
+        """Have other patterns say how addresses that will be made are distributed."""
+        self.patterns = patterns
+        for watcher in self.address_watchers:
+            watcher.patterns_changed()
+
     def _treatment(self, key: str, hint: Distribution | None) -> tuple[Distribution, int | None]:
         if key[0] == "M":
             if key.startswith("M$"):

@@ -84,6 +84,9 @@ class _Watcher(AddressWatcher):
             self.filters.remove(topic_filter, address.key)
             self._service.filters_changed()
 
+    def patterns_changed(self) -> None:
+        self._service.treat_addresses()
+
     def sender_attached(self, link: IncomingLink) -> None:
         self._count(link, 1)
 
@@ -147,11 +150,7 @@ class MqttService(Service):
         # Of sessions that are over.
         self.past_dropped = 0
         self._deadline = inf
-        self._treat(f"{prefix}/#", Distribution.MULTICAST)
-        self._treat(self.addresses.retained, Distribution.MULTICAST)
-        self._treat(f"{self.addresses.shares}#", Distribution.BALANCED)
-        self._treat(self.addresses.publish, Distribution.CLOSEST)
-        self._treat(self.addresses.snapshot, Distribution.CLOSEST)
+        self.treat_addresses()
         self.publisher = Publisher(self, self.session, self._finished)
         self._filters_changed = False
         self._relays: dict[str, _Relay] = {}
@@ -171,8 +170,17 @@ class MqttService(Service):
             self._uplink = self.session.attach_incoming(self.addresses.publish, LINK_CAPACITY)
         self.snapshots = Snapshots(self)
 
+    def treat_addresses(self) -> None:
+        """Have the addresses of topics and the like distributed as they have to be."""
+        addresses = self.addresses
+        self._treat(f"{addresses.prefix}/#", Distribution.MULTICAST)
+        self._treat(addresses.retained, Distribution.MULTICAST)
+        self._treat(f"{addresses.shares}#", Distribution.BALANCED)
+        self._treat(addresses.publish, Distribution.CLOSEST)
+        self._treat(addresses.snapshot, Distribution.CLOSEST)
+
     def _treat(self, pattern: str, distribution: Distribution) -> None:
-        """Have addresses distributed as they have to be, unless the configuration has the same pattern."""
+        """Have the addresses of a pattern distributed so, unless the configuration has the same pattern."""
         try:
             self.router.patterns.add(AddressConfig(pattern, distribution))
         except ValueError:
