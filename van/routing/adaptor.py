@@ -42,8 +42,8 @@ class Adaptor:
 
     While `reading` is unset the driver reads nothing; it looks after every batch and flush. `write_ended` is set when
     nothing will follow what `data_to_send` still returns, although the peer may go on: the driver then ends its side of
-    the stream. With `resets` the stream is reset, not ended, once the adaptor has closed or is lost. `ends_at_once` says
-    that the peer's end costs little, so that the driver need not see to it that many of them leave others their turns.
+    the stream. With `resets` the stream is reset, not ended, once the adaptor has closed or is lost. `ends_at_once`
+    says that the peer's end costs little: the driver need not see to it that many of them leave others their turns.
     """
 
     def __init__(self) -> None:

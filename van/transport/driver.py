@@ -397,12 +397,18 @@ class _Driver(Reader):
             if adaptor.closed:
                 return
             self.deadline = adaptor.next_deadline()
-            with trio.move_on_at(self.deadline) as scope:
+            late = False
+            if self.deadline == inf:
+                # A scope costs as much as the wait.
                 await self.wake.wait()
+            else:
+                with trio.move_on_at(self.deadline) as scope:
+                    await self.wake.wait()
+                late = scope.cancelled_caught
             self.deadline = inf
             if self.wake.is_set():
                 self.wake = trio.Event()
-            if scope.cancelled_caught:
+            if late:
                 adaptor.handle_deadline(trio.current_time())
                 self.wake_touched()
                 self.flush()
@@ -534,9 +540,13 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             # RFC 1122, 4.2.2.13: what is not out by now is thrown away, and the peer sees a reset.
             with suppress(OSError):
                 stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        # In order, or when this is being cancelled at once: a peer that does not answer holds nobody up.
-        with trio.move_on_after(LINGER):
-            await stream.aclose()
+        if isinstance(stream, trio.SocketStream):
+            # It is closed by the system: there is nothing to wait for.
+            stream.socket.close()
+        else:
+            # In order, or when this is being cancelled at once: a peer that does not answer holds nobody up.
+            with trio.move_on_after(LINGER):
+                await stream.aclose()
 
 
 def _gone() -> None:

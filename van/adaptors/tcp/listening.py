@@ -11,7 +11,7 @@ from typing import Final
 from van.adaptors.amqp import Log
 from van.adaptors.service import ListeningService, PeerInfo
 from van.adaptors.tcp.flow import Complaints, Ended, Flow, stream_annotations, words_of
-from van.adaptors.tcp.head import client_head, read_head
+from van.adaptors.tcp.head import client_head, read_head, server_head
 from van.adaptors.tcp.proxy_protocol import read_proxy_header
 from van.amqp.delivery_state import RELEASED, Rejected
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
@@ -177,6 +177,11 @@ class ListeningFlow(Flow):
             return
         while stream.waiting():
             self._head += b"".join(stream.read(HEAD_READ))
+            assert self._replies is not None
+            usual = server_head(self._replies.address)
+            if self._head.startswith(usual):
+                self._answered(self._head[len(usual) :])
+                return
             try:
                 found = read_head(self._head, stream.finished)
             except DecodeError as error:
