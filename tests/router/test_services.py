@@ -17,6 +17,7 @@ from tests.router.running import PLAIN, Running, running, until, until_end
 from tests.router.simple_services import install
 from tests.router.site_file import SiteFile
 from tests.router.test_site_reload import again
+from van.adaptors.tcp.proxy_protocol import proxy_header
 from van.client import connect
 from van.router import exit_codes, log
 from van.router.describe import describe
@@ -372,3 +373,33 @@ async def test_a_port_that_another_took_meanwhile_is_tried_again(site: SiteFile)
             await scene.line("service listening")
             assert (endpoint.status, endpoint.message) == ("up", "")
             assert await said(port) == b"hello from news\n"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_proxies_of_clients_say_who_they_are_before_tls(certificates: SiteFile, tls: bool) -> None:
+    more = f'{ALWAYS}\nproxy_protocol = "v2"\n' + ('ssl_profile = "server"\n' if tls else "")
+    context = ssl.create_default_context(cafile=str(certificates.folder / "ca.pem"))
+    async with running(certificates, PLAIN + TLS + listening(more=more)) as scene:
+        for version in (1, 2):
+            tcp = await trio.open_tcp_stream("127.0.0.1", port_of(scene))
+            async with tcp:
+                for octet in proxy_header(version, ("192.0.2.7", 4711), ("198.51.100.1", 443)):
+                    await tcp.send_all(bytes((octet,)))
+                stream: trio.abc.Stream = tcp
+                if tls:
+                    stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+                assert await stream.receive_some(100) == b"hello from news\n"
+                (connection,) = scene.site.services.running["greets"].endpoint.open.values()
+                assert (connection.info.peer, connection.info.local) == (("192.0.2.7", 4711), ("198.51.100.1", 443))
+        for wrong in (b"GET / HTTP/1.1\r\n\r\n", b"PROXY nonsense and more\r\n", b"PROX"):
+            tcp = await trio.open_tcp_stream("127.0.0.1", port_of(scene))
+            async with tcp:
+                with suppress(trio.BrokenResourceError):
+                    await tcp.send_all(wrong)
+                    await tcp.send_eof()
+                assert await until_end(tcp) == b""
+        assert [line["reason"] for line in scene.lines("connection refused")] == [
+            "no header of the PROXY protocol",
+            "PROXY protocol: not five words behind PROXY",
+            "the end before a header of the PROXY protocol was whole",
+        ]

@@ -67,6 +67,8 @@ class Kind:
             found.update(PORT_TLS_KEYS if listening else DIAL_TLS_KEYS)
             if not self.alpn:
                 found.add("alpn")
+        if listening and self.streams:
+            found.add("proxy_protocol")
         if listening and self.always_open is not None:
             found.update(PORT_KEYS)
         if listening and self.several:
@@ -79,8 +81,12 @@ class Kind:
         settings = {keyword: value for keyword, value in given.items() if value is not None}
         if "proxy_protocol" in settings:
             # Clients' proxies may say either version.
-            settings["proxy_protocol"] = True if listening else int(settings["proxy_protocol"][1:])
+            settings["proxy_protocol"] = self.reads_proxies(entry) if listening else int(entry.proxy_protocol[1:])
         return settings
+
+    def reads_proxies(self, entry: Any) -> bool:
+        """Whether the class reads what clients' proxies say, else whoever accepts does: it comes before TLS."""
+        return "proxy_protocol" in self.keys and not self.tls and entry.ssl_profile is None
 
     def offers(self, listening: bool) -> tuple[str, ...]:
         """The protocols that TLS offers to agree upon."""

@@ -74,8 +74,8 @@ def _tls(path: KeyPath, entry: ServiceConfig, kind: Kind, listening: bool, found
     profile, problems = profile_of(path, entry, found)
     yield from problems
     scheme = entry.url.scheme
-    if entry.proxy_protocol and (kind.tls or entry.ssl_profile is not None):
-        yield Problem((*path, "proxy_protocol"), "not together with TLS in this version", at_key=True)
+    if entry.proxy_protocol and not listening and (kind.tls or entry.ssl_profile is not None):
+        yield Problem((*path, "proxy_protocol"), "not together with TLS to the server in this version", at_key=True)
     if listening and kind.tls and entry.ssl_profile is None:
         yield Problem((*path, "ssl_profile"), f"missing; {scheme} needs certificates", at_key=True)
     if listening and profile is not None and profile.cert_file is None:

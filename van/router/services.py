@@ -163,6 +163,7 @@ class Services:
                 logger,
                 client_certificates=required,
                 always_open=always_open is not False,
+                proxy_protocol=entry.proxy_protocol is not None and not kind.reads_proxies(entry),
                 **options,
             )
         else:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from van.adaptors.service import ConnectingService, DialFailed, MakeAdaptor, PeerInfo
+from van.adaptors.tcp.proxy_protocol import SHORTEST_HEADER, ProxiedPeer, read_proxy_header, size_of_header
+from van.amqp.errors import DecodeError
 from van.routing.adaptor import Adaptor
 from van.transport.backoff import Backoff
 from van.transport.dial import CONNECT_TIMEOUT
@@ -259,7 +261,7 @@ class ServicePort(ServiceEndpoint):
     """A port for a listening service. `await bind()`, then `await run()`.
 
     Once it was bound, `port` is the real one where the URL has port 0, and stays the same. `always_open`: whether
-    anybody can be reached or not.
+    anybody can be reached or not. proxy_protocol: connections begin with a header by which a proxy names the client.
     """
 
     def __init__(
@@ -279,6 +281,7 @@ class ServicePort(ServiceEndpoint):
         new_number: Callable[[], int] = lambda: 0,
         always_open: bool = False,
         handshake_timeout: float = INITIAL_HANDSHAKE_TIMEOUT_SECONDS,
+        proxy_protocol: bool = False,
         guarded: bool = True,
     ) -> None:
         super().__init__(
@@ -299,6 +302,7 @@ class ServicePort(ServiceEndpoint):
         self._client_certificates = client_certificates
         self._always_open = always_open
         self._handshake_timeout = handshake_timeout
+        self._proxy_protocol = proxy_protocol
         self._port = url.port
         self._sockets: list[trio.SocketListener] = []
         self._changed = trio.Event()
@@ -463,29 +467,56 @@ class ServicePort(ServiceEndpoint):
     async def _serve_one(self, tcp: trio.SocketStream, info: PeerInfo) -> None:
         keep_alive(tcp)
         stream: trio.abc.Stream = tcp
-        if self._tls:
-            secured = await self._secure(tcp, info)
-            if secured is None:
+        if self._tls or self._proxy_protocol:
+            prepared = await self._prepare(tcp, info)
+            if prepared is None:
                 return
-            stream = secured
+            stream = prepared
         # Adaptors reckon their first deadline from it.
         self._listening.router.now = trio.current_time()
         await self._drive(stream, self._listening.accept(info), info)
 
-    async def _secure(self, tcp: trio.SocketStream, info: PeerInfo) -> TlsStream | None:
-        secured: TlsStream | None = None
-        reason = f"no TLS within {self._handshake_timeout:g} s"
+    async def _prepare(self, tcp: trio.SocketStream, info: PeerInfo) -> trio.abc.Stream | None:
+        """What stands in front of the protocol: a proxy's header, and TLS."""
+        peer = address_text(info.peer)
+        stage = "the header of the PROXY protocol"
         try:
             with trio.move_on_after(self._handshake_timeout), elsewhere():
+                if self._proxy_protocol:
+                    proxied = await read_proxied(tcp)
+                    info.peer, info.local = proxied.client or info.peer, proxied.local or info.local
+                if not self._tls:
+                    return tcp
+                stage = "the TLS handshake"
                 secured = await accept_tls(tcp, self._context())
+                _describe(info, secured)
+                return secured
+            reason = f"not through {stage} within {self._handshake_timeout:g} s"
         except TransportError as error:
             reason = str(error)
-        if secured is None:
-            self.refused += 1
-            self._logger.info("connection refused", peer=address_text(info.peer), reason=reason)
-            return None
-        _describe(info, secured)
-        return secured
+        except DecodeError as error:
+            reason = error.description
+        except trio.BrokenResourceError:
+            reason = f"the connection broke in {stage}"
+        self.refused += 1
+        self._logger.info("connection refused", peer=peer, reason=reason)
+        return None
+
+
+async def read_proxied(stream: trio.abc.ReceiveStream) -> ProxiedPeer:
+    """Read a header of the PROXY protocol, and nothing behind it. Raises DecodeError for anything else."""
+    data = b""
+    size = SHORTEST_HEADER
+    while True:
+        while len(data) < size:
+            more = await stream.receive_some(size - len(data))
+            if not more:
+                raise DecodeError("the end before a header of the PROXY protocol was whole")
+            data += more
+        found = read_proxy_header(data)
+        if found is not None:
+            return found
+        size = size_of_header(data)
 
 
 class _Turns:

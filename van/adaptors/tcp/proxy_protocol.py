@@ -18,6 +18,9 @@ MAX_LINE: Final = 107
 # 2.2: additions may take 64 KiB; those of the load balancers that are used take less than 1 KiB.
 MAX_HEADER: Final = 4096
 
+# `PROXY UNKNOWN` and its end, in octets: nothing can be behind a header that is no longer.
+SHORTEST_HEADER: Final = 15
+
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED: Final = 16
 _LOCAL: Final = 0x20
@@ -50,6 +53,14 @@ def read_proxy_header(data: bytes) -> ProxiedPeer | None:
         if len(data) < MAX_LINE:
             return None
     raise DecodeError("no header of the PROXY protocol")
+
+
+def size_of_header(data: bytes) -> int:
+    """At least how many octets the header that `data` begins with has: it is not whole before, nor much beyond."""
+    if data.startswith(b"P"):
+        # To the end of the line, octet by octet.
+        return len(data) + 1
+    return _FIXED + int.from_bytes(data[14:16], "big") if len(data) >= _FIXED else _FIXED
 
 
 def _read_line(line: bytes) -> ProxiedPeer:
