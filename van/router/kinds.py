@@ -8,7 +8,6 @@ keyword in the row. So a key without a value in the file has the default of the 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any, Final
 
 import attrs
@@ -164,11 +163,4 @@ KINDS: Final[dict[str, Kind]] = {
 
 def schemes(listening: bool) -> list[str]:
     """The schemes of services that listen, or connect."""
-    return [name for name, kind in KINDS.items() if (listening or kind.connecting) and _is_there(kind)]
-
-
-def _is_there(kind: Kind) -> bool:
-    try:
-        return importlib.util.find_spec(kind.module) is not None
-    except ModuleNotFoundError:
-        return False
+    return [name for name, kind in KINDS.items() if listening or kind.connecting]
