@@ -145,7 +145,7 @@ class ServiceDirectory(Adaptor):
     def _collect(self) -> None:
         self._stale = False
         found: dict[str, list[ServiceRecord]] = {}
-        for records in (self._own, *(told.records for told in self._others.values())):
+        for records in [self._own, *[told.records for told in self._others.values()]]:
             for record in records:
                 found.setdefault(record.address, []).append(record)
         self._by_address = found

@@ -197,7 +197,7 @@ class DnsResponder:
             records += [
                 dns.rdtypes.IN.SRV.SRV(dns.rdataclass.IN, dns.rdatatype.SRV, 0, 0, port, target) for port in ports
             ]
-            for hosts in (dns.rdatatype.A, dns.rdatatype.AAAA):
+            for hosts in [dns.rdatatype.A, dns.rdatatype.AAAA]:
                 section = _hosts(found, hosts)
                 if section:
                     additional.append(self._rrset(target, section))
