@@ -117,6 +117,8 @@ class End:
         self.reading = True
         self.taking = True
         self.gone = False
+        # Nothing moves any more, and nobody knows.
+        self.frozen = False
         self.terminated: ConnectionTerminated | None = None
         self._unread: list[DataReceived] = []
         self._to_peer = b""
@@ -146,7 +148,7 @@ class End:
 
     def step(self) -> bool:
         """Move what there is."""
-        if self.gone:
+        if self.gone or (self.frozen and not self.adaptor.closed):
             return False
         data = self._to_peer
         self._to_peer = b""

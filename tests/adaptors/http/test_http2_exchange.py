@@ -8,10 +8,12 @@ import pytest
 from h2.errors import ErrorCodes
 
 from tests.adaptors.http.http2_ends import GET, OK, POST
-from tests.adaptors.http.http2_scene import Scene
+from tests.adaptors.http.http2_scene import End, Scene
 from van.adaptors.http.exchange import LINK_CAPACITY
+from van.adaptors.http.http2_limits import KEEPALIVE, OPEN_TIMEOUT, PING_TIMEOUT, STREAM_WINDOW
 from van.adaptors.http.http2_service import LAST_RETRY
 from van.adaptors.service import PeerInfo
+from van.adaptors.stream_window import WINDOW
 
 
 @pytest.fixture(params=[(1, 0), (2, 0), (3, 0), (1, 1)], ids=["one", "two", "three", "octets"])
@@ -180,7 +182,7 @@ def test_a_server_that_cannot_be_reached_is_503() -> None:
     call = scene.client.ask()
     scene.advance(1.0)
     assert call.status == 503
-    assert scene.logged("no connection to the server")[0]["reason"] == "127.0.0.1:80: connection refused"
+    assert scene.logged("http server not reached")[0]["reason"] == "127.0.0.1:80: connection refused"
     scene.close()
 
 
@@ -384,7 +386,7 @@ def test_a_flood_is_said_in_the_log() -> None:
     scene.run()
     assert scene.client.terminated is not None
     assert scene.client.terminated.error_code == ErrorCodes.ENHANCE_YOUR_CALM
-    (line,) = scene.logged("HTTP/2 connection ended")
+    (line,) = scene.logged("http connection broken off")
     assert line["peer"] == "192.0.2.7:4000"
     other = scene.connect()
     call = other.ask()
@@ -407,7 +409,7 @@ def test_a_server_of_another_protocol() -> None:
     adaptor.connection_lost(scene.now)
     scene.run()
     assert call.status == 503
-    (line,) = scene.logged("no connection to the server")
+    (line,) = scene.logged("http server not reached")
     assert line["reason"] == "the server does not speak HTTP/2"
     scene.close()
 
@@ -424,4 +426,118 @@ def test_closing_lets_requests_end() -> None:
     scene.run()
     assert call.body == b"fine"
     scene.client.lose()
+    scene.close()
+
+
+def test_a_client_gives_up_while_its_request_waits_for_a_connection() -> None:
+    scene = Scene(2)
+    scene.server.answering = False
+    given_up, other = scene.client.ask(), scene.client.ask()
+    scene.run()
+    given_up.cancel()
+    scene.run()
+    scene.server.answering = True
+    scene.run()
+    (request,) = scene.server.requests
+    request.answer(OK, b"fine")
+    scene.run()
+    assert other.body == b"fine"
+    scene.close()
+
+
+def test_a_server_that_has_answered_wants_no_more_of_the_request() -> None:
+    """RFC 9113, 8.1: the answer is not lost for that."""
+    scene = Scene(2)
+    scene.client.reading = False
+    call = scene.client.ask(POST, ended=False).send(b"x")
+    scene.run()
+    request = scene.server.requests[0]
+    request.answer(OK, b"y" * 1_500_000)
+    scene.run()
+    assert request.unsent
+    scene.client.read_on()
+    scene.run()
+    assert (len(call.body), call.ended) == (1_500_000, True)
+    assert request.reset == ErrorCodes.CANCEL
+    scene.close()
+
+
+def test_an_answer_that_is_held_up_survives_the_reset_behind_it() -> None:
+    size = WINDOW + STREAM_WINDOW // 2
+    scene = Scene()
+    scene.client.reading = False
+    call = scene.client.ask(POST, ended=False).send(b"x")
+    scene.run()
+    line = scene.server.lines[0]
+    request = line.requests[0]
+    # More than is passed on, and the end.
+    request.answer(OK, bytes(size))
+    scene.run()
+    assert not request.unsent
+    request.cancel(ErrorCodes.NO_ERROR)
+    scene.run()
+    assert len(call.body) == 65535
+    scene.client.read_on()
+    scene.run()
+    assert (len(call.body), call.ended) == (size, True)
+    scene.close()
+
+
+def test_a_server_that_is_silent_is_given_up() -> None:
+    scene = Scene(2, timeout=0.0)
+    call = scene.client.ask(POST, ended=False).send(b"x")
+    scene.run()
+    (line,) = scene.server.lines
+    line.frozen = True
+    scene.advance(KEEPALIVE + PING_TIMEOUT + 1)
+    assert call.status == 502
+    assert b"does not answer" in call.body
+    assert [fields["reason"] for fields in scene.logged("http connection broken off")] == ["the peer does not answer"]
+    scene.close()
+
+
+def test_a_server_that_accepts_and_says_nothing_is_none() -> None:
+    scene = Scene(2)
+    call = scene.client.ask()
+    scene.server.answering = False
+    scene.run()
+    connected, _ = scene.server.dials.pop()
+    line = End(scene, connected(PeerInfo()), False)
+    line.frozen = True
+    scene.advance(OPEN_TIMEOUT + 1)
+    assert call.status == 503
+    assert scene.logged("http server not reached")[0]["reason"] == "the peer has not begun to speak HTTP/2"
+    scene.close()
+
+
+def test_the_service_is_stopped_in_the_middle() -> None:
+    scene = Scene(2)
+    call = scene.client.ask()
+    scene.run()
+    scene.server.service.stop()
+    later = scene.client.ask()
+    scene.advance(1.0)
+    assert later.status == 503
+    # What it has got goes on.
+    scene.server.requests[0].answer(OK, b"fine")
+    scene.run()
+    assert call.body == b"fine"
+    scene.close()
+
+
+def test_a_connection_to_the_server_is_closed_in_order() -> None:
+    scene = Scene(2)
+    call = scene.client.ask()
+    scene.run()
+    (line,) = scene.server.lines
+    line.adaptor.close("amqp:connection:forced", "the router ends")
+    line.requests[0].answer(OK, b"fine")
+    line.taking = False
+    line.flush()
+    line.taking = True
+    data = line.h2.data_to_send()
+    line.adaptor.receive_data(data, scene.now)
+    scene.run()
+    assert call.body == b"fine"
+    assert line.adaptor.closed
     scene.close()

@@ -261,7 +261,7 @@ class Http2Adaptor(Adaptor):
         if not self.cut and not self._eof:
             self.cut = True
             self.reason = self.connection.failed
-            self.complaints.complain("HTTP/2 connection ended", self.reason, self.info.peer)
+            self.complaints.complain("http connection broken off", self.reason, self.info.peer)
 
 
 def pseudo(fields: Fields) -> dict[bytes, bytes]:

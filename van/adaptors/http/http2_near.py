@@ -172,6 +172,7 @@ class NearStream(ExchangeSink):
     def _fail(self, status: int, reason: str) -> None:
         """There is no answer, or it broke off."""
         stream = self.http2_stream
+        self.adaptor.complaints.complain("http request failed", reason, self.adaptor.info.peer)
         if self.is_call:
             if stream.head_sent:
                 stream.send_trailers(failure_trailers(status, reason))

@@ -184,7 +184,7 @@ class Http2ConnectingService(HttpConnectingService):
         """There is no connection: requests that wait for one may be tried elsewhere, and none is taken for a while."""
         if self.stopped:
             return
-        self.complaints.complain("no connection to the server", reason, ("", 0))
+        self.complaints.complain("http server not reached", reason, ("", 0))
         self._give_back(reason)
         if any(line.opened for line in self.lines) or self._retrying:
             return
