@@ -77,13 +77,10 @@ connect = "tcp://10.0.0.2:8000"
 address = "{name}-web"
 """
 
-USED = """
-[[service]]
-listen = "tcp://127.0.0.1:8001"
-address = "east-web"
-[[service]]
-listen = "tcp://127.0.0.1:8002"
-address = "west-web"
+NAMED = """
+[[dns]]
+listen = "udp://127.0.0.1:5353"
+zone = "van"
 """
 
 # The only way out of a site is to the proxy; it comes from the NAT's own address.
@@ -201,7 +198,7 @@ class Network:
         return self.folder / f"{name}.log"
 
     def router(self, site: str) -> None:
-        text = INTERIOR.format(name=site) + USED + (LISTENS if site == "hub" else CONNECTS + SERVED.format(name=site))
+        text = INTERIOR.format(name=site) + NAMED + (LISTENS if site == "hub" else CONNECTS + SERVED.format(name=site))
         path = self.folder / f"{site}.toml"
         path.write_text(text)
         self.start(site, site, sys.executable, "-m", "van.router", str(path))
@@ -327,14 +324,17 @@ def test_everybody_reaches_everybody(network: Network) -> None:
 @pytest.mark.parametrize("site", SITES)
 def test_two_sites_with_the_same_private_addresses_are_reached_by_name(network: Network, site: str) -> None:
     script = (
-        "import sys, time, urllib.request\n"
+        "import dns.exception, dns.resolver, time, urllib.request\n"
+        "resolver = dns.resolver.Resolver(configure=False)\n"
+        "resolver.nameservers, resolver.port = ['127.0.0.1'], 5353\n"
         f"end = time.monotonic() + {PATIENCE}\n"
-        "for port in (8001, 8002):\n"
+        "for name in ('east-web.van', 'west-web.van'):\n"
         "    while True:\n"
         "        try:\n"
-        "            answer = urllib.request.urlopen(f'http://127.0.0.1:{port}/where', timeout=5).read().decode()\n"
+        "            (host,) = resolver.resolve(name, 'A')\n"
+        "            answer = urllib.request.urlopen(f'http://{host}:8000/where', timeout=5).read().decode()\n"
         "            break\n"
-        "        except OSError:\n"
+        "        except (OSError, dns.exception.DNSException):\n"
         "            assert time.monotonic() < end\n"
         "            time.sleep(0.1)\n"
         "    print(answer)\n"
