@@ -29,15 +29,21 @@ from wire import Peer, dial, hang_up
 MULTICAST = "multicast"
 SCHEMES = {"tcp": "amqp", "tls": "amqps", "ws": "ws", "wss": "wss"}
 RELAY = Path(__file__).resolve().parent / "relay.py"
+TCP_LOAD = Path(__file__).resolve().parent / "tcp_load.py"
+SERVICE = "tcp-load"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a row needs: one router or two in line, how clients connect, worker processes (0: not configured)."""
+    """What a row needs: one router or two in line, how clients connect, worker processes (0: not configured).
+
+    service: a port of the first router leads to a server of `tcp_load.py` behind the last one.
+    """
 
     routers: int = 1
     transport: str = "tcp"
     workers: int = 0
+    service: bool = False
 
     @property
     def secure(self) -> bool:
@@ -61,6 +67,31 @@ class Network:
         self.transport = "tcp"
         self.bare = False
         self.start_seconds = 0.0
+        # Where the clients of a service connect, and its server listens.
+        self.service_port = 0
+        self.server_port = 0
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def serve(self) -> None:
+        """Start the server of a service: none of the router's processes."""
+        words = [sys.executable, str(TCP_LOAD), "serve", "0", "0"]
+        self._server = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert self._server.stdout is not None
+        self.server_port = int(self._server.stdout.readline())
+        self.service_port = free_port()
+
+    def wait_served(self) -> None:
+        """Return when a client of the service has its answer."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            try:
+                with socket.create_connection(("127.0.0.1", self.service_port)) as connected:
+                    connected.sendall(b"ex")
+                    if connected.recv(1) == b"x":
+                        return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError("the service cannot be reached")
 
     def run(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> Path:
         """Start a process; returns its log."""
@@ -107,6 +138,11 @@ class Network:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+            assert self._server.stdout is not None
+            self._server.stdout.close()
         for process in self.processes:
             process.terminate()
         for process in self.processes:
@@ -129,11 +165,16 @@ class Contestant:
         network = Network()
         network.transport = layout.transport
         try:
+            if layout.service:
+                network.serve()
             begin = time.perf_counter()
             self._start(network, layout)
             network.start_seconds = time.perf_counter() - begin
             if layout.routers > 1:
                 network.wait_reachable()
+            if layout.service:
+                network.wait_served()
+                network.port = network.service_port
         except BaseException:
             network.__exit__(None, None, None)
             raise
@@ -183,6 +224,10 @@ class Van(Contestant):
         elif layout.routers > 1:
             lines += ["[[listener]]", 'name = "routers"', 'url = "amqp://127.0.0.1:0"', 'role = "inter-router"']
         lines += ["[[address]]", f'prefix = "{MULTICAST}"', 'distribution = "multicast"']
+        if layout.service and number == 0:
+            lines += ["[[service]]", f'listen = "tcp://127.0.0.1:{network.service_port}"', f'address = "{SERVICE}"']
+        if layout.service and number == layout.routers - 1:
+            lines += ["[[service]]", f'connect = "tcp://127.0.0.1:{network.server_port}"', f'address = "{SERVICE}"']
         site = network.folder / f"site{number}.toml"
         site.write_text("\n".join(lines))
         # `-P`: whatever lies in this directory is not what is measured.
@@ -247,6 +292,11 @@ class CRouter(Contestant):
             entities.append(("connector", connector))
         elif layout.routers > 1:
             entities.append(("listener", local | {"port": ports[2], "role": "inter-router"}))
+        service: dict[str, object] = {"name": SERVICE, "address": SERVICE, "host": "127.0.0.1"}
+        if layout.service and number == 0:
+            entities.append(("tcpListener", service | {"port": network.service_port}))
+        if layout.service and number == layout.routers - 1:
+            entities.append(("tcpConnector", service | {"port": network.server_port}))
         file = network.folder / f"router{number}.json"
         file.write_text(json.dumps(entities))
         log = network.run([self._path, "-c", file])
@@ -260,7 +310,7 @@ class Relay(Contestant):
 
     def start(self, layout: Layout) -> Network:
         """Run it. Raises UnsupportedError where it is no yardstick."""
-        if layout.transport == "tcp":
+        if layout.transport == "tcp" or layout.service:
             raise UnsupportedError("it is the yardstick of TLS and WebSocket alone")
         return super().start(layout)
 

@@ -6,6 +6,9 @@ multicast). A row knows neither which router it is given nor who makes the load.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +17,7 @@ from typing import Protocol
 
 from generators import Generator, Load
 from measure import PATIENCE_SECONDS, Figures
-from routers import MULTICAST, Layout, UnsupportedError
+from routers import MULTICAST, TCP_LOAD, Layout, UnsupportedError
 
 RATE = "messages/s"
 VOLUME = "MB/s"
@@ -198,7 +201,31 @@ def idle(links: int = 1) -> Measure:
     return measure
 
 
+def service(verb: str) -> Measure:
+    """What clients of a TCP service do, as `tcp_load.py` has it; CPU is of all routers."""
+
+    def measure(network: Running, generator: Generator, count: int) -> Figures:
+        before = network.cpu_seconds()
+        words = [sys.executable, str(TCP_LOAD), verb, str(network.port), str(count)]
+        result = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_SECONDS).stdout)
+        after = network.cpu_seconds()
+        spent = (after - before) * 1e6 if before is not None and after is not None else None
+        if verb == "ping":
+            return {MEDIAN: result["p50"], TAIL: result["p99"], CPU: spent / count if spent is not None else None}
+        if verb == "connect":
+            made = max(1, result["connections"])
+            return {CONNECTIONS: made / result["seconds"], CPU: spent / made if spent is not None else None}
+        megabytes = result["octets"] / 1e6
+        return {
+            VOLUME: megabytes / result["seconds"],
+            CPU_PER_MB: spent / 1e3 / megabytes if spent is not None else None,
+        }
+
+    return measure
+
+
 IN_LINE = Layout(routers=2)
+SERVICE_IN_LINE = Layout(routers=2, service=True)
 TLS, WS, WSS = Layout(transport="tls"), Layout(transport="ws"), Layout(transport="wss")
 # A site's workers share its listeners; where connections go is decided by the address of their first link.
 WORKERS = Layout(workers=2)
@@ -233,6 +260,10 @@ ROWS: tuple[Row, ...] = (
     Row("workers-1", "four pairs, one process", 150_000, FOUR_PAIRS, own=True),
     Row("workers-2", "four pairs, `workers = 2`, a pair's ends in one", 150_000, FOUR_PAIRS, WORKERS, own=True),
     Row("workers-2-apart", "four pairs, `workers = 2`, ends in both", 100_000, TWO_PLACES, WORKERS, own=True),
+    Row("tcp-up", "TCP over two routers, one stream up", 2_000_000_000, service("up"), SERVICE_IN_LINE, own=True),
+    Row("tcp-down", "the same, down", 2_000_000_000, service("down"), SERVICE_IN_LINE, own=True),
+    Row("tcp-ping", "the same, 64 B there and back", 5_000, service("ping"), SERVICE_IN_LINE, own=True),
+    Row("tcp-connect", "the same, new connections", 4_000, service("connect"), SERVICE_IN_LINE, own=True),
     Row("idle", "idle connections with a link each", 1_000, idle()),
     Row("idle-tls", "idle connections over TLS", 300, idle(), TLS),
     Row("addresses", "addresses, 1000 receivers on a connection", 20_000, idle(1000)),
