@@ -9,6 +9,7 @@ from tests.adaptors.routers import RouterNode, Routers
 from van.adaptors.http.http1_service import Http1ConnectingService, Http1ListeningService
 from van.adaptors.service import PeerInfo
 from van.routing.adaptor import Adaptor
+from van.routing.address import AddressConfig, Distribution
 
 
 class End:
@@ -168,9 +169,19 @@ class Server(Http1ConnectingService):
 class Scene:
     """A port at the first router and servers at the last."""
 
-    def __init__(self, routers: int = 1, *, servers: int = 1, piece: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        routers: int = 1,
+        *,
+        servers: int = 1,
+        piece: int = 0,
+        distribution: Distribution = Distribution.BALANCED,
+        **settings: Any,
+    ) -> None:
         self.network = Network(piece=piece)
         self.nodes: list[RouterNode] = [self.network.router(name) for name in "ABC"[:routers]]
+        for node in self.nodes:
+            node.router.patterns.add(AddressConfig("web", distribution))
         for one, other in zip(self.nodes, self.nodes[1:], strict=False):
             self.network.connect(one, other)
         self.network.advance(10)

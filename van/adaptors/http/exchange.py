@@ -338,6 +338,11 @@ class IncomingBody:
             self._ready.append(data)
             self._ready_size = len(data)
 
+    def fill(self, data: bytes) -> None:
+        """Have this body, which comes from nobody."""
+        self._ready = [data]
+        self._ready_size = len(data)
+
     def rewind(self, payload: bytes) -> None:
         """Begin anew with a whole message."""
         self._ready = []

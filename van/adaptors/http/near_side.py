@@ -25,6 +25,7 @@ from van.adaptors.http.exchange import (
     nobody_listens,
     rejected,
 )
+from van.adaptors.http.gathering import MAX_GATHERED, Gathering
 from van.adaptors.http.mapping import (
     Fields,
     RequestHead,
@@ -273,6 +274,7 @@ class ClientExchange(Exchange):
         "_cancelled",
         "_correlation",
         "_delivery",
+        "_gathering",
         "_incoming",
         "_outgoing",
         "_pieces",
@@ -309,6 +311,8 @@ class ClientExchange(Exchange):
         self._outgoing: OutgoingBody | None = None
         self._delivery: Delivery | None = None
         self._incoming: IncomingBody | None = None
+        # Where all answers to a multicast request are wanted, what has come of them.
+        self._gathering: Gathering | None = Gathering() if service.aggregate else None
         self._correlation = ""
         self._attempts = 0
         self._queued = False
@@ -494,7 +498,13 @@ class ClientExchange(Exchange):
     def outcome(self, state: object) -> None:
         """A server, or the network, is done with the request; with one that was accepted when its response was."""
         self._delivery = None
-        if self._is_over() or self.response is not None or isinstance(state, Accepted):
+        if self._is_over() or self.response is not None:
+            return
+        gathering = self._gathering
+        if gathering is not None and (gathering or isinstance(state, Accepted)):
+            self._gathered(gathering)
+            return
+        if isinstance(state, Accepted):
             return
         address = self.service.address
         again = False
@@ -531,6 +541,10 @@ class ClientExchange(Exchange):
 
     def answered(self, head: ResponseHead, incoming: IncomingBody) -> None:
         """The head of the response is here."""
+        if self._gathering is not None:
+            self._gathering.add(head, incoming)
+            self._gather_on()
+            return
         self.deadline = inf
         self.response = head
         self._incoming = incoming
@@ -540,11 +554,39 @@ class ClientExchange(Exchange):
 
     def grown(self) -> None:
         """There is more of the response, or it broke off."""
+        if self._gathering is not None:
+            self._gathering.read()
+            self._gather_on()
+            return
         incoming = self._incoming
         if incoming is not None and incoming.stream is not None and incoming.stream.aborted:
             self.fail(502, "the response broke off")
         else:
             self.notify()
+
+    def _gather_on(self) -> None:
+        """More of the answers to a multicast request is here: they are given out when the last server is done."""
+        gathering = self._gathering
+        if gathering is not None and gathering.size > MAX_GATHERED:
+            self.fail(502, f"the servers' answers have more than {MAX_GATHERED} octets")
+
+    def _gathered(self, gathering: Gathering) -> None:
+        """All servers are done with a multicast request."""
+        service = self.service
+        gathering.give_up(RELEASED)
+        head, data = ResponseHead(204, []), b""
+        if gathering:
+            head, data = gathering.response(service.aggregate, service.router.tokens())
+        self._forget_gathered()
+        incoming = IncomingBody(None, False)
+        incoming.fill(data)
+        self._gathering = None
+        self.answered(head, incoming)
+
+    def _forget_gathered(self) -> None:
+        if self._gathering is not None:
+            for body in self._gathering.bodies():
+                self.service.forget(self._correlation, body)
 
     def _is_over(self) -> bool:
         return self._cancelled or self.failure is not None
@@ -559,6 +601,9 @@ class ClientExchange(Exchange):
         delivery = self._delivery
         if delivery is not None and service.sent.pop(delivery, None) is not None:
             service.session.settle_sent(delivery, None)
+        if self._gathering is not None:
+            self._gathering.give_up(RELEASED)
+            self._forget_gathered()
         incoming = self._incoming
         if incoming is not None and not self.ended:
             incoming.settle(RELEASED)
