@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
@@ -176,6 +176,11 @@ class BodyWriter:
 def too_large(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a header that came in several reads is too large: h11 looks only at what is not whole."""
     return sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER
+
+
+def octets_of(event: Any) -> bytes:
+    """What a portion of a body holds: h11 says bytes, and hands a bytearray over, which compiled code would refuse."""
+    return bytes(event.data)
 
 
 def cycle_over(http: h11.Connection) -> bool:

@@ -24,6 +24,7 @@ from van.adaptors.http.http1 import (
     head_of,
     is_authority,
     length_of,
+    octets_of,
     too_large,
     upgrade_of,
 )
@@ -391,7 +392,7 @@ class Http1ServerConnection(Adaptor):
                 self._in_head = not self._answering and bool(http.trailing_data[0])
                 break
             if isinstance(event, h11.Data):
-                exchange.body(bytes(event.data))
+                exchange.body(octets_of(event))
             elif isinstance(event, h11.Response):
                 self._answering = True
                 if self._in_head and too_large(event.headers):

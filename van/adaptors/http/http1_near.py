@@ -25,6 +25,7 @@ from van.adaptors.http.http1 import (
     head_of,
     is_authority,
     length_of,
+    octets_of,
     split_target,
     status_line,
     too_large,
@@ -267,7 +268,7 @@ class Http1ClientConnection(Adaptor):
                     self._refuse(refused.status, refused.reason)
                     return
             elif isinstance(event, h11.Data):
-                self._body(bytes(event.data))
+                self._body(octets_of(event))
             elif isinstance(event, h11.EndOfMessage):
                 exchange = self.exchange
                 self._request_read = True
