@@ -16,6 +16,7 @@ import trio
 
 from tests.router.site_file import SiteFile
 from tests.services.networks import Sites, sites, until
+from van.router.management import service_facts
 from van.router.site import Site
 
 CLIENTS = 40
@@ -233,3 +234,15 @@ async def test_multicast_reaches_the_servers_of_all_sites(site_file: SiteFile) -
                         heard.add((await sock.recv(1000)).decode())
         assert heard == {"one anna 1 ok", "two anna 1 ok"}
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_lost_is_told_by_management(site_file: SiteFile) -> None:
+    async with sites(site_file) as running:
+        site = await running.start("A", before() + "max_datagram_size = 10\n")
+        service = site.services.running["in"]
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+            await sock.connect(("127.0.0.1", port_of(site)))
+            await sock.send(b"x" * 11)
+            await sock.send(b"nobody")
+            await until(lambda: sum(service_facts(service).dropped.values()) == 2)
+        assert service_facts(service).dropped == {"too large": 1, "nobody there": 1}

@@ -260,6 +260,19 @@ async def test_a_port_that_another_has_is_waited_for() -> None:
         late.stop()
 
 
+async def test_where_there_is_no_poller_tasks_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("van.transport.udp.the_poller", lambda: None)
+    async with scene() as running, server(running.nursery) as port:
+        await running.server(port)
+        with await open_socket() as client:
+            await client.connect(("127.0.0.1", running.port.port))
+            for text in (b"1", b"2"):
+                await client.send(text)
+                assert await client.recv(100) == text
+        running.port.stop()
+        await until(lambda: not running.port.addresses)
+
+
 async def test_a_flood_is_read_in_batches_and_loses_only_what_it_must() -> None:
     async with scene() as running:
         received: list[bytes] = []

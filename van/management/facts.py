@@ -115,7 +115,7 @@ class ServiceFacts:
     """A service. `listening`: a port here, else a server. `port` is the real one; protocol is the scheme without TLS.
 
     strategy says how one of several addresses is chosen, `none` where there is one. status is `up` or `down`; message
-    says why in words. octets_in came from clients or servers, octets_out went there.
+    says why in words. octets_in came from clients or servers, octets_out went there. dropped: datagrams, by reason.
     """
 
     name: str
@@ -136,6 +136,7 @@ class ServiceFacts:
     opened: int = 0
     octets_in: int = 0
     octets_out: int = 0
+    dropped: dict[str, int] = attrs.Factory(dict)
 
 
 @attrs.frozen(kw_only=True)

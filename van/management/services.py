@@ -13,6 +13,7 @@ from van.management.schema import (
     boolean,
     constant,
     integer,
+    mapping,
     string,
     ulong,
     unknown,
@@ -163,6 +164,7 @@ class ServiceEntity(EntityType[ServiceFacts]):
         ulong("connectionsClosed", _closed, "Those that have ended."),
         ulong("bytesIn", lambda view, row: row.octets_in, "Octets from clients, or from the server."),
         ulong("bytesOut", lambda view, row: row.octets_out, "Octets to them."),
+        mapping("dropped", lambda view, row: row.dropped, "Datagrams that were lost, by reason: [udp.md](udp.md)."),
     )
 
     def rows(self, view: View) -> Iterable[ServiceFacts]:

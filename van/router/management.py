@@ -44,6 +44,7 @@ from van.transport.info import ConnectionInfo
 from van.transport.tcp import address_text
 
 if TYPE_CHECKING:
+    from van.adaptors.udp.flows import Losses
     from van.amqp.link import Link
     from van.management.view import Elsewhere
     from van.router.services import RunningService
@@ -179,6 +180,8 @@ def service_facts(running: RunningService) -> ServiceFacts:
     """What there is to say about a service."""
     entry, endpoint, service = running.entry, running.endpoint, running.service
     streams = KINDS[entry.url.scheme].streams
+    # Only datagrams are ever dropped.
+    losses: Losses | None = getattr(service, "losses", None)
     return ServiceFacts(
         name=entry.name,
         listening=entry.listen is not None,
@@ -198,6 +201,7 @@ def service_facts(running: RunningService) -> ServiceFacts:
         opened=endpoint.opened if streams else service.connections_opened,
         octets_in=service.octets_in,
         octets_out=service.octets_out,
+        dropped=dict(losses.counts) if losses is not None else {},
     )
 
 
