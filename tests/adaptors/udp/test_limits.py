@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.adaptors.udp.scene import Scene
 from tests.routing.test_endpoint import App
-from van.adaptors.udp.flows import MAX_FLOW_WAITING, MAX_WAITING, MAX_WAITING_OCTETS
+from van.adaptors.udp.flows import MAX_FLOW_WAITING, MAX_WAITING, MAX_WAITING_OCTETS, MAX_WAYS
 from van.adaptors.udp.gathering import MAX_HEAD, MAX_PARTIAL
 from van.adaptors.udp.message import MAX_DATAGRAM, body, head
 
@@ -126,6 +126,18 @@ def test_the_longest_queue_loses_when_all_is_full() -> None:
     received = out.all()
     assert received.count(b"z") == 10
     assert received.count(b"y") == MAX_WAITING - 10
+    scene.close()
+
+
+def test_more_listeners_than_links_share_one() -> None:
+    scene = Scene(1)
+    ends = [scene.listening(0) for _ in range(MAX_WAYS + 5)]
+    for number, end in enumerate(ends):
+        for text in (b"1", b"2"):
+            end.send(f"client {number}", text)
+            scene.run()
+    assert all(end.answers(f"client {number}") == [b"1", b"2"] for number, end in enumerate(ends))
+    assert scene.out.service.flows == MAX_WAYS + 5
     scene.close()
 
 
