@@ -114,7 +114,13 @@ _HTTP: Final = Kind(
     always_open=True,
     pools=True,
     keys={"idle_timeout_seconds": "idle_timeout"},
-    listen_keys={"timeout_seconds": "timeout", "aggregate": "aggregate", "forwarded": "forwarded"},
+    listen_keys={
+        "timeout_seconds": "timeout",
+        "aggregate": "aggregate",
+        "forwarded": "forwarded",
+        "x_forwarded": "x_forwarded",
+        "max_body_size": "max_body_size",
+    },
     connect_keys={"host_header": "host_header", "max_connections": "max_connections"},
 )
 _MQTT: Final = Kind(

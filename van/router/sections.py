@@ -514,6 +514,20 @@ class ServiceConfig:
     forwarded: bool | None = key(
         values.boolean, "Tell servers by `Forwarded` who the client is.", None, shown="`true`", live=True
     )
+    x_forwarded: bool | None = key(
+        values.boolean,
+        "The same by `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.",
+        None,
+        shown="`false`",
+        live=True,
+    )
+    max_body_size: int | None = key(
+        values.integer(0, 2**63 - 1),
+        "Larger bodies of requests are refused, in octets; 0: none is.",
+        None,
+        shown="`0`",
+        live=True,
+    )
     flow_timeout_seconds: float | None = key(
         values.seconds(0.1, LONGEST_SECONDS),
         "Datagrams of one client belong together until none has come for so long.",

@@ -55,7 +55,8 @@ class Http1ConnectingService(HttpConnectingService):
     """A server of HTTP/1.1 behind an address.
 
     host_header: the authority that the server is asked for, in place of what the client asked for. max_connections: to
-    the server at once. idle_timeout: after which an unused one is closed, in seconds.
+    the server at once. idle_timeout: after which an unused one is closed, in seconds;
+    0: never.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Http1ConnectingService(HttpConnectingService):
     ) -> None:
         super().__init__(router, name, address, log, host_header=host_header, capacity=max_connections)
         self.max_connections = max_connections
-        self.idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout or inf
         self.complaints = Complaints(self)
         # Connections without a request, the one that was used last at the end.
         self.idle: list[Http1ServerConnection] = []

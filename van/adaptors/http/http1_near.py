@@ -45,9 +45,8 @@ _NO_BODY: Final = BodyWriter(0, False)
 class Http1ListeningService(HttpListeningService):
     """A port for clients of HTTP/1.1.
 
-    max_body_size: larger bodies of requests are refused with 413, in octets; 0: none is. header_timeout: how long a
-    client may take for the header of a request; idle_timeout: how long a connection may be without one, in seconds. The
-    other settings are `HttpListeningService`'s.
+    header_timeout: how long a client may take for the header of a request; idle_timeout: how long a connection may be
+    without one, 0 for ever; both in seconds. The other settings are `HttpListeningService`'s.
     """
 
     def __init__(
@@ -74,10 +73,10 @@ class Http1ListeningService(HttpListeningService):
             forwarded=forwarded,
             x_forwarded=x_forwarded,
             aggregate=aggregate,
+            max_body_size=max_body_size,
         )
-        self.max_body_size = max_body_size
         self.header_timeout = header_timeout
-        self.idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout or inf
         self.complaints = Complaints(self)
 
     def accept(self, info: PeerInfo) -> Adaptor:
@@ -109,11 +108,10 @@ class Http1ClientConnection(Adaptor):
         # Reads one request; what is written is none of its business.
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
         self._out: list[Octets] = []
-        # Of the request: whether its head is here only in part, and all of it; its body so far; whether the client
-        # waits for 100, wants another protocol, and the connection after this.
+        # Of the request: whether its head is here only in part, and all of it; whether the client waits for 100,
+        # wants another protocol, and the connection after this.
         self._in_head = False
         self._request_read = False
-        self._body_size = 0
         self._expects = False
         self._upgrade = False
         self._keep_alive = True
@@ -346,7 +344,6 @@ class Http1ClientConnection(Adaptor):
             upgrade=upgrade,
             trailers=takes_trailers(raw),
         )
-        self._body_size = 0
         self._upgrade = bool(upgrade)
         self._answering = False
         self._expects = more and expects
@@ -360,11 +357,6 @@ class Http1ClientConnection(Adaptor):
         if exchange is None:
             return
         self._expects = False
-        self._body_size += len(data)
-        limit = self.service.max_body_size
-        if limit and self._body_size > limit:
-            exchange.fail(413, f"bodies of more than {limit} octets are not taken")
-            return
         exchange.body(data)
 
     # -- responses -----------------------------------------------------------------------------------------------

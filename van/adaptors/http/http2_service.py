@@ -47,6 +47,7 @@ class Http2ListeningService(Http1ListeningService):
         forwarded: bool = True,
         x_forwarded: bool = False,
         aggregate: str = "",
+        max_body_size: int = 0,
         idle_timeout: float | None = None,
     ) -> None:
         super().__init__(
@@ -58,6 +59,7 @@ class Http2ListeningService(Http1ListeningService):
             forwarded=forwarded,
             x_forwarded=x_forwarded,
             aggregate=aggregate,
+            max_body_size=max_body_size,
             idle_timeout=KEEP_ALIVE_TIMEOUT if idle_timeout is None else idle_timeout,
         )
         self.http2_idle_timeout = IDLE_TIMEOUT if idle_timeout is None else idle_timeout

@@ -73,6 +73,7 @@ class HttpListeningService(ListeningService):
     timeout: how long a client waits for the head of a response, in seconds; 0: for ever. forwarded: whether the client
     is named in `Forwarded` (RFC 7239); x_forwarded: and in X-Forwarded-For, -Host and -Proto. aggregate: of an address
     that is multicast, how the answers are gathered: "json", "multipart", or empty: the first is the response.
+    max_body_size: larger bodies of requests are refused with 413, in octets; 0: none is.
 
     Subclasses say in `accept` what speaks with a client.
     """
@@ -88,12 +89,14 @@ class HttpListeningService(ListeningService):
         forwarded: bool = True,
         x_forwarded: bool = False,
         aggregate: str = "",
+        max_body_size: int = 0,
     ) -> None:
         super().__init__(router, name, address, log)
         self.timeout = timeout
         self.forwarded = forwarded
         self.x_forwarded = x_forwarded
         self.aggregate = aggregate
+        self.max_body_size = max_body_size
         self.requests = 0
         self.sender: EndpointReceiverLink = self.session.attach_incoming(address, LINK_CAPACITY, MOST_LINK_CAPACITY)
         self.replies: EndpointSenderLink = self.session.attach_outgoing("", LINK_CAPACITY)
@@ -342,6 +345,9 @@ class ClientExchange(Exchange):
             return
         self._size += len(data)
         service = self.service
+        if service.max_body_size and self._size > service.max_body_size:
+            self.fail(413, f"bodies of more than {service.max_body_size} octets are not taken")
+            return
         if service.timeout > 0 and self.response is None:
             self.deadline = service.router.now + service.timeout
         outgoing = self._outgoing
