@@ -24,9 +24,9 @@ ASKING = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
 class Client:
     """Octets in and out of a connection that a service has accepted."""
 
-    def __init__(self, scene: Scene, *, alpn: str = "") -> None:
+    def __init__(self, scene: Scene, *, alpn: str = "", encrypted: bool = False) -> None:
         self.scene = scene
-        self.adaptor = scene.service.accept(PeerInfo(("192.0.2.9", 1), alpn=alpn, encrypted=bool(alpn)))
+        self.adaptor = scene.service.accept(PeerInfo(("192.0.2.9", 1), alpn=alpn, encrypted=encrypted or bool(alpn)))
         self.heard = b""
         self.adaptor.on_wake = self.flush
 
@@ -154,6 +154,17 @@ def test_what_does_not_ask_as_it_should_stays_http_1_1(fields: bytes) -> None:
     client = Client(scene)
     heard = client.say(GET + fields + b"\r\n")
     assert b"101" not in heard[:20]
+    assert isinstance(client.adaptor, EitherVersion)
+    assert isinstance(client.adaptor.inner, Http1ClientConnection)
+    client.lose()
+    scene.close()
+
+
+def test_behind_tls_nobody_asks_like_that() -> None:
+    scene = Scene()
+    client = Client(scene, encrypted=True)
+    _, head = upgrading()
+    assert b"101" not in client.say(head)[:20]
     assert isinstance(client.adaptor, EitherVersion)
     assert isinstance(client.adaptor.inner, Http1ClientConnection)
     client.lose()

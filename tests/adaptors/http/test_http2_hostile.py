@@ -28,12 +28,14 @@ from van.adaptors.http.http2_limits import (
     EMPTY_FRAMES,
     ENCODER_TABLE,
     IDLE_FRAMES,
+    KEEPALIVE,
     MAX_CONTINUATIONS,
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST,
     MAX_PENDING,
     MAX_SETTINGS,
     MAX_STREAMS,
+    PING_TIMEOUT,
     PINGS,
     RESETS,
     SETTINGS,
@@ -412,3 +414,25 @@ def test_an_allowance_grows_with_time_up_to_its_burst() -> None:
     allowance.earn(100.0)
     assert [allowance.spend(13.0) for _ in range(3)] == [True, True, False]
     assert [allowance.spend(1000.0) for _ in range(3)] == [True, True, False]
+
+
+def test_a_head_that_never_ends_is_no_rest() -> None:
+    for octets in (b"\0\0", HeadersFrame(1, data=b"\x82").serialize()):
+        client = Foreign(client=True)
+        client.raw(octets)
+        client.ours.handle_deadline(client.now + KEEPALIVE)
+        client.ours.handle_deadline(client.now + KEEPALIVE + PING_TIMEOUT)
+        assert client.ours.failed == "the peer does not answer"
+
+
+def test_a_server_that_says_continue_without_end() -> None:
+    ends = Ends()
+    asked = ends.ask()
+    ends.run()
+    (served,) = ends.serving.requests
+    assert served.stream is not None
+    while not ends.client.failed:
+        served.stream.send_informational([(b":status", b"103")])
+        ends.client.receive(b"".join(ends.server.take(65536)), ends.now)
+    assert len(asked.informational) <= IDLE_FRAMES[0]
+    assert asked.resets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +20,9 @@ def answer(request: Stream, body: bytes) -> None:
     request.send(body, end=[])
 
 
-def test_a_client_that_reads_no_answer_stops_the_server() -> None:
-    scene = Scene(3)
+@pytest.mark.parametrize("routers", [1, 2, 3])
+def test_a_client_that_reads_no_answer_stops_the_server(routers: int) -> None:
+    scene = Scene(routers)
     scene.client.reading = False
     call = scene.client.ask()
     scene.run()

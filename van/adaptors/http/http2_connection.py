@@ -533,7 +533,10 @@ class Http2Connection:
         if response_fault(fields):
             self._wrong(stream)
         elif isinstance(event, InformationalResponseReceived):
-            stream.sink.on_informational(fields)
+            if self._idle.spend(self.now):
+                stream.sink.on_informational(fields)
+            else:
+                self.fail(ENHANCE_YOUR_CALM, "too many answers of 1xx")
         else:
             status = field(fields, b":status")
             ended = event.stream_ended is not None
@@ -734,7 +737,7 @@ class Http2Connection:
             return inf
         if not self.opened:
             alive = self._began + OPEN_TIMEOUT
-        elif not self.streams:
+        elif self._is_idle():
             alive = self.idle_since + self.idle_timeout
         elif self._pinged < inf:
             alive = self._pinged + PING_TIMEOUT
@@ -752,7 +755,7 @@ class Http2Connection:
         if not self.opened:
             if now >= self._began + OPEN_TIMEOUT:
                 self.fail(PROTOCOL_ERROR, "the peer has not begun to speak HTTP/2")
-        elif not self.streams:
+        elif self._is_idle():
             if now >= self.idle_since + self.idle_timeout:
                 self.drain(now)
         elif self._pinged < inf:
@@ -762,6 +765,10 @@ class Http2Connection:
             self._pinged = now
             self._codec.ping(_ALIVE_PING)
             self._collect()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is under way, half a frame or half a head included."""
+        return not self.streams and not self._buffer and self._continuations < 0
 
     def drain(self, now: float) -> None:
         """Take no more streams, and end when those there are have ended.

@@ -51,7 +51,8 @@ class EitherVersion(Adaptor):
         end = data.find(b"\r\n\r\n")
         if end < 0 and len(data) < MAX_FIRST_HEAD:
             return
-        asked = upgrade_request(data[: end + 4]) if end >= 0 else None
+        # Behind TLS that is not how one asks (RFC 7540, 3.3).
+        asked = upgrade_request(data[: end + 4]) if end >= 0 and not self.info.encrypted else None
         if asked is not None:
             settings, fields = asked
             try:
