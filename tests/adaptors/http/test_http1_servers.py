@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.adaptors.http.http1_ends import Scene
+from tests.adaptors.http.http1_ends import Scene, Server
 from tests.adaptors.http.test_http1 import GET, OK, body_of, exchange
 from van.adaptors.http.http1_far import IDLE_TIMEOUT
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+
+
+def takes_requests(server: Server) -> bool:
+    return server.receiver is not None
 
 
 @pytest.fixture(params=[1, 3])
@@ -68,6 +72,58 @@ def test_a_request_goes_to_a_server_that_can_be_reached() -> None:
         bad.go()
         good.end().say(OK)
         assert body_of(client.take()) == b"hello"
+    scene.close()
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "goes"])
+def test_a_server_whose_connections_live_on_leaves_requests_to_others(dies: bool) -> None:
+    """One of them was upgraded and its client has not closed it, or the server ends what it has and takes no more."""
+    scene = Scene(servers=2)
+    bad, good = scene.servers
+    first = scene.client()
+    if dies:
+        first.say(b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        bad.end().say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    else:
+        first.say(GET)
+    old = bad.end()
+    assert first.take().startswith(b"HTTP/1.1 101 ") is dies
+    bad.up = False
+    if dies:
+        old.end()
+        assert first.eof
+    assert bad.connections == 1
+    clients = [scene.client() for _ in range(4)]
+    for client in clients:
+        client.say(POST)
+    bad.go()
+    good.end()
+    for end in good.ends:
+        end.say(OK)
+    assert [body_of(client.take()) for client in clients] == [b"hello"] * 4
+    assert not takes_requests(bad)
+    bad.up = True
+    bad.wait_over()
+    assert takes_requests(bad)
+    scene.close()
+
+
+def test_a_server_that_takes_no_more_connections_takes_requests_by_those_it_has() -> None:
+    scene = Scene()
+    first, second = scene.client(), scene.client()
+    first.say(GET)
+    old = scene.server.end()
+    scene.server.up = False
+    second.say(POST)
+    scene.server.go()
+    assert not takes_requests(scene.server)
+    assert second.take().startswith(b"HTTP/1.1 503 ")
+    old.say(OK)
+    assert body_of(first.take()) == b"hello"
+    assert takes_requests(scene.server)
+    first.say(GET)
+    old.say(OK)
+    assert body_of(first.take()) == b"hello"
     scene.close()
 
 

@@ -301,6 +301,27 @@ def test_a_server_that_goes_ends_what_it_has_and_is_called_anew() -> None:
     scene.close()
 
 
+def test_a_server_that_goes_and_cannot_be_reached_any_more_leaves_requests_to_others() -> None:
+    """Its last connection ends what it has: that it stands for long does not make it draw requests."""
+    scene = Scene(servers=2)
+    calls = [scene.client.ask(POST) for _ in range(2)]
+    scene.run()
+    goes, stays = scene.servers
+    goes.refusing = "connection refused"
+    goes.lines[0].adaptor.receive_data(b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0", scene.now)
+    scene.run()
+    calls += [scene.client.ask(POST) for _ in range(6)]
+    scene.run()
+    assert goes.service.receiver is None
+    scene.advance(1.0)
+    for request in [*goes.requests, *stays.requests]:
+        request.answer(OK, b"fine")
+    scene.run()
+    assert [call.body for call in calls] == [b"fine"] * 8
+    assert (len(goes.requests), len(stays.requests)) == (1, 7)
+    scene.close()
+
+
 def test_an_answer_is_carried_on_when_the_server_has_ended_the_connection() -> None:
     scene = Scene(2)
     scene.client.reading = False

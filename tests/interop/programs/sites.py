@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ sasl_mechanisms = ["ANONYMOUS"]
 class Sites:
     """West, hub and east. `ports` are where services are in the west, by address."""
 
-    def __init__(self, west: Router, hub: Router, east: Router) -> None:
-        self.west = west
-        self.hub = hub
-        self.east = east
+    def __init__(self, start: Callable[[str], Router]) -> None:
+        """start: a router by its name; the hub first, whom the others connect to."""
+        self._start = start
+        self.hub = start("hub")
+        self.west = start("west")
+        self.east = start("east")
         self.ports: dict[str, int] = {}
 
     def status(self, router: Router, *what: str) -> Any:
@@ -59,14 +61,22 @@ class Sites:
         held: int = self.status(router, "general")["metrics"]["payloadHeld"]
         return held
 
-    def wait_for_address(self, router: Router, address: str) -> None:
-        """Wait until a router knows that somebody at another one receives there."""
+    def wait_for_address(self, router: Router, *addresses: str) -> None:
+        """Wait until a router knows that others receive at each of these."""
+        wanted = {f"M{address}" for address in addresses}
         end = time.monotonic() + PATIENCE
         while True:
             rows = self.status(router, "addresses")
-            if any(row["key"] == f"M{address}" and row["remoteCount"] for row in rows):
+            if wanted <= {row["key"] for row in rows if row["remoteCount"]}:
                 return
             assert time.monotonic() < end, rows
+
+    def kill_east(self) -> None:
+        self.east.end(signal.SIGKILL)
+
+    def start_east(self) -> None:
+        """Start the one that was killed."""
+        self.east = self._start("east")
 
     def check_alive(self) -> None:
         for router in (self.west, self.hub, self.east):
@@ -87,17 +97,19 @@ def _toml(value: object) -> str:
 def three_sites(folder: Path, west: str, east: str, hub: str = "") -> Iterator[Sites]:
     """Run the three with these parts of their site files beside what joins them."""
     with contextlib.ExitStack() as stack:
+        joins = ""
+        parts = {"hub": HUB + hub, "west": west, "east": east}
 
-        def start(name: str, text: str) -> Router:
+        def start(name: str) -> Router:
+            nonlocal joins
             path = folder / f"{name}.toml"
-            path.write_text(SITE.format(name=name) + text)
+            path.write_text(SITE.format(name=name) + joins + parts[name])
             router = Router(path)
             stack.callback(router.kill)
+            joins = joins or JOINS.format(port=router.port("routers"))
             return router
 
-        middle = start("hub", HUB + hub)
-        joins = JOINS.format(port=middle.port("routers"))
-        sites = Sites(start("west", joins + west), middle, start("east", joins + east))
+        sites = Sites(start)
         yield sites
         sites.check_alive()
         for router in (sites.west, sites.east, sites.hub):

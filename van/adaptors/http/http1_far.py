@@ -80,6 +80,7 @@ class Http1ConnectingService(HttpConnectingService):
         self._waiting: deque[ServerExchange] = deque()
         self._dialing = 0
         self._delay = RETRY_FIRST
+        self._retrying = False
 
     def free(self) -> bool:
         if self.stopped:
@@ -119,14 +120,19 @@ class Http1ConnectingService(HttpConnectingService):
         self.complaints.complain("http server not reached", reason, ("", 0))
         while len(self._waiting) > self._dialing:
             self._waiting.popleft().fail(reason, seen=False)
-        if not self.connections and not self._dialing and not self.stopped:
-            # One that refuses at once would draw all requests to itself.
-            self.leave()
+        if self.idle or self._dialing or self.stopped:
+            return
+        # One that refuses at once would draw all requests to itself. Its connections may well be in use still: those of
+        # a server that ends in order, or upgraded ones whose clients have not heard that it died.
+        self.leave()
+        if not self._retrying:
+            self._retrying = True
             self.later(self._delay, self._try_again)
             self._delay = min(2 * self._delay, RETRY_LAST)
 
     def _try_again(self) -> None:
         """Find out whether the server can be reached now."""
+        self._retrying = False
         if not self.stopped and self.receiver is None and not self._dialing:
             self._dialing += 1
             self.dial(self._connected, self._failed)
@@ -146,6 +152,8 @@ class Http1ConnectingService(HttpConnectingService):
             connection.discard()
         elif not self._next(connection):
             self.idle.append(connection)
+            # It takes no further connection, perhaps, but requests.
+            self.offer()
             self.go_on()
 
     def gone(self, connection: Http1ServerConnection) -> None:

@@ -130,7 +130,7 @@ class Http2ConnectingService(HttpConnectingService):
     def work(self) -> None:
         self._touched = False
         super().work()
-        if any(line.opened for line in self.lines):
+        if self._reached():
             self._retry = FIRST_RETRY
             self.offer()
         while self.waiting:
@@ -149,6 +149,10 @@ class Http2ConnectingService(HttpConnectingService):
         """Whether there is, or could be, a connection on its way."""
         usable = [line for line in self.lines if line.connection.usable()]
         return self._on_its_way() or len(usable) < self.max_connections
+
+    def _reached(self) -> bool:
+        """Whether there is a connection that takes requests, now or when others have ended."""
+        return any(line.opened and line.connection.usable() for line in self.lines)
 
     def _on_its_way(self) -> bool:
         return self._dialing or any(line.connection.usable() and not line.connection.opened for line in self.lines)
@@ -188,10 +192,12 @@ class Http2ConnectingService(HttpConnectingService):
             return
         self.complaints.complain("http server not reached", reason, ("", 0))
         self._give_back(reason)
-        if any(line.opened for line in self.lines) or self._retrying:
+        if self._reached():
             return
-        # One that refuses at once would draw all requests to itself.
+        # One that refuses at once would draw all requests to itself. The connections it has only end what they have.
         self.leave()
+        if self._retrying:
+            return
         self._retrying = True
         self.later(self._retry, self._try_again)
         self._retry = min(2 * self._retry, LAST_RETRY)
