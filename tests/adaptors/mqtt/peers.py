@@ -182,8 +182,8 @@ class Peer:
             self.scene.run()
 
     def ended(self) -> bool:
-        """Whether the server has ended the connection."""
-        return self.adaptor.closed
+        """Whether the server has ended the connection, but for its last octets."""
+        return self.adaptor.connection.closed
 
     def is_read(self) -> bool:
         """Whether the server reads what the client writes."""

@@ -7,6 +7,7 @@ import pytest
 from tests.adaptors.mqtt.peers import Peer, Scene
 from van.adaptors.mqtt.adaptor import HELD_BACK_SECONDS
 from van.adaptors.mqtt.packets import MQTT_3_1_1, MQTT_5, Puback, Publish, Pubrec
+from van.adaptors.mqtt.properties import RECEIVE_MAXIMUM
 from van.adaptors.mqtt.session import MAX_QUEUED_OCTETS
 
 LEVELS = (MQTT_3_1_1, MQTT_5)
@@ -85,24 +86,41 @@ def test_a_publisher_is_not_read_while_the_network_takes_nothing() -> None:
     scene.close()
 
 
-def test_who_holds_itself_back_goes_on_after_a_while() -> None:
-    """A client whose messages come back to itself: it is not read, so it cannot acknowledge them."""
+def test_two_who_hold_one_another_back_go_on_after_a_while() -> None:
+    """Neither is read, because the other has not acknowledged; so neither can acknowledge."""
     scene = Scene()
-    peer = scene.peer("me", level=MQTT_3_1_1)
-    peer.auto = False
-    peer.subscribe("t", 1)
     count = 300
-    for packet_id in range(1, count + 1):
-        peer.write(Publish("t", b"%d" % packet_id, qos=1, packet_id=packet_id))
+    peers = [scene.peer(name, level=MQTT_3_1_1) for name in "ab"]
+    for peer, other in zip(peers, "ba", strict=True):
+        peer.subscribe(other, 1)
+        peer.auto = False
+    for peer, own in zip(peers, "ab", strict=True):
+        for packet_id in range(1, count + 1):
+            peer.write(Publish(own, b"%d" % packet_id, qos=1, packet_id=packet_id))
     scene.run()
-    assert not peer.is_read()
-    assert len(peer.messages) == 100
-    peer.write(*[Puback(message.packet_id) for message in peer.messages])
-    scene.advance(HELD_BACK_SECONDS + 1)
-    peer.auto = True
-    scene.advance(HELD_BACK_SECONDS + 1)
-    peer.send(*[Puback(message.packet_id) for message in peer.messages])
-    assert peer.is_read()
-    assert len(peer.of(Puback)) == count
-    assert sorted(int(payload) for payload in peer.payloads) == list(range(1, count + 1))
+    for peer in peers:
+        assert not peer.is_read()
+        assert len(peer.messages) == 100
+        peer.auto = True
+        peer.write(*[Puback(message.packet_id) for message in peer.messages])
+    scene.run()
+    assert not peers[0].is_read()
+    scene.advance(5 * HELD_BACK_SECONDS)
+    for peer in peers:
+        assert peer.is_read()
+        assert len(peer.of(Puback)) == count
+        assert sorted(int(payload) for payload in peer.payloads) == list(range(1, count + 1))
+    scene.close()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_nobody_waits_for_an_acknowledgement_of_ones_own(qos: int) -> None:
+    scene = Scene()
+    peer = scene.peer("me", properties={RECEIVE_MAXIMUM: 2})
+    peer.subscribe("t", qos)
+    peer.auto = False
+    for number in range(3):
+        peer.publish("t", b"%d" % number, qos=qos)
+    assert [packet.reason for packet in peer.of(Puback if qos == 1 else Pubrec)] == [0, 0, 0]
+    assert peer.payloads == [b"0", b"1"]
     scene.close()

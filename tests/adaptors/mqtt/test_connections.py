@@ -7,6 +7,7 @@ import pytest
 from tests.adaptors.mqtt.peers import Peer, Scene
 from van.adaptors.mqtt import properties as p
 from van.adaptors.mqtt import reason as r
+from van.adaptors.mqtt.adaptor import LINGER_SECONDS
 from van.adaptors.mqtt.connection import CONNECT_SECONDS, TOPIC_ALIASES, Settings
 from van.adaptors.mqtt.packets import (
     MQTT_3_1_1,
@@ -236,6 +237,25 @@ def test_what_a_client_may_not_send(packets: list[Packet], reason: int) -> None:
     (closed,) = peer.scene.nodes[0].lines("connection closed")
     assert closed["by"] == "us"
     peer.scene.close()
+
+
+def test_a_client_that_was_told_the_end_may_hang_up_first() -> None:
+    scene = Scene()
+    peers = [scene.peer(name) for name in ("hangs up", "does not")]
+    for peer in peers:
+        peer.send(Pingresp())
+        assert peer.last(Disconnect).reason == r.PROTOCOL_ERROR
+        adaptor = peer.adaptor
+        assert (adaptor.write_ended, adaptor.closed) == (True, False)
+        # What it still sends is read, and of no interest: a reset could take the farewell away from it.
+        peer.write_raw(b"\x30" * 1000)
+        scene.run()
+        assert peer.packets == []
+    peers[0].adaptor.receive_eof(scene.now)
+    assert [peer.adaptor.closed for peer in peers] == [True, False]
+    scene.advance(LINGER_SECONDS)
+    assert peers[1].adaptor.closed
+    scene.close()
 
 
 @pytest.mark.parametrize("octets", [b"\x30\x03\x00\x05a", b"\xff\xff\xff\xff\xff", b"\x10\x02\x00\x00", b"\x00\x00"])

@@ -22,6 +22,9 @@ from van.routing.adaptor import Adaptor
 # A client whose messages find no room is not read, so it cannot acknowledge any; where others wait for it, its own
 # messages may be among them. After so many seconds what waits for it is kept here instead, and others go on.
 HELD_BACK_SECONDS: Final = 5.0
+# How long a client that was told the end may take to hang up, in seconds. A connection that is closed while octets of
+# the client wait to be read is reset, and a client that is reset may never see why.
+LINGER_SECONDS: Final = 2.0
 
 
 class _Owner(ConnectionOwner):
@@ -95,6 +98,7 @@ class MqttAdaptor(Adaptor):
         self.connection = ServerConnection(self._owner, service.settings, now)
         self.opened_at = 0.0
         self._held_since = inf
+        self._lingers_until = inf
         self._lost = False
         self.service.connections += 1
         self.service.connections_opened += 1
@@ -163,10 +167,14 @@ class MqttAdaptor(Adaptor):
                 protocol="MQTT 5" if connection.level == MQTT_5 else "MQTT 3.1.1",
                 session_present=connection.session.present,
             )
-        if connection.closed:
-            self.closed = True
+        if connection.closed and not self.closed:
             if not self.reason:
                 self.reason = connection.reason
+            if connection.by_peer or not (connection.has_output or self.write_ended):
+                self.closed = True
+            elif not self.write_ended:
+                self.write_ended = True
+                self._lingers_until = now + LINGER_SECONDS
         self.reading = not connection.paused
         if connection.paused:
             self._held_since = min(self._held_since, now)
@@ -179,9 +187,9 @@ class MqttAdaptor(Adaptor):
     # -- time --------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        deadline = self.connection.next_deadline()
+        deadline = min(self.connection.next_deadline(), self._lingers_until if not self.closed else inf)
         session = self.connection.session
-        if session is not None and self._held_since < inf and not session.keeps and not self.closed:
+        if session is not None and self._held_since < inf and not session.keeps and not self.connection.closed:
             deadline = min(deadline, self._held_since + HELD_BACK_SECONDS)
         return deadline
 
@@ -189,6 +197,8 @@ class MqttAdaptor(Adaptor):
         self.router.now = now
         connection = self.connection
         connection.handle_deadline(now)
+        if now >= self._lingers_until:
+            self.closed = True
         session = connection.session
         if session is not None and now >= self._held_since + HELD_BACK_SECONDS and not session.keeps:
             session.keep_all()

@@ -257,6 +257,10 @@ class Client(Adaptor):
     ) -> None:
         """A message is here: it waits for the client from now on."""
         subscription = held.subscription
+        if arrival is not None and self._is_own(delivery) and self.state.has_room():
+            # It is kept for the client from now on: who waits for its own acknowledgement could wait for ever.
+            arrival.done()
+            arrival = None
         if subscription.no_local and self._is_own(delivery):
             if arrival is not None:
                 arrival.done()

@@ -242,9 +242,10 @@ class ServerConnection:
             self._heard_at = now
             self._read()
 
-    def waiting(self) -> int:
-        """Octets that came and were not looked at."""
-        return self._stream.waiting()
+    @property
+    def has_output(self) -> bool:
+        """Whether there is an answer to be written."""
+        return self._unsent > 0
 
     def _read(self) -> None:
         try:
