@@ -359,3 +359,34 @@ def test_a_service_that_stops_ends_what_is_under_way(scene: Scene) -> None:
     client.say(GET)
     assert client.take().startswith(b"HTTP/1.1 503 ")
     scene.close()
+
+
+def test_a_port_that_stops_answers_what_is_under_way(scene: Scene) -> None:
+    idle, client = scene.client(), scene.client()
+    client.say(GET)
+    end = scene.server.end()
+    scene.service.stop()
+    scene.network.advance(2)
+    assert idle.lost
+    end.say(OK)
+    answered = client.take()
+    assert b"connection: close" in answered
+    assert body_of(answered) == b"hello"
+    assert client.eof
+    client.end()
+    scene.close()
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_connections_that_are_asked_to_end(scene: Scene, who: str) -> None:
+    idle, client = scene.client(), scene.client()
+    client.say(GET)
+    end = scene.server.end()
+    for one in [idle, client] if who == "client" else [end]:
+        one.adaptor.close("amqp:connection:forced", "bye")
+        one.adaptor.on_wake()
+    end.say(OK)
+    assert body_of(client.take()) == b"hello"
+    assert (idle.lost, client.eof) == ((True, True) if who == "client" else (False, False))
+    assert end.lost == (who == "server")
+    scene.close()

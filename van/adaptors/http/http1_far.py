@@ -191,6 +191,8 @@ class Http1ServerConnection(Adaptor):
         self._answering = False
         self._answered = False
         self._raw = False
+        # It ends as soon as it has no request.
+        self._leaving = False
         self._deadline = self.router.now + service.idle_timeout
 
     # -- for the service -----------------------------------------------------------------------------------------
@@ -282,7 +284,11 @@ class Http1ServerConnection(Adaptor):
                 self.service.idle.remove(self)
 
     def close(self, condition: str, description: str) -> None:
-        self._end(description)
+        """End when the response is there that is under way, if there is one."""
+        self.reason = description
+        self._leaving = True
+        if self.exchange is None or self._raw:
+            self._end(description)
 
     def connection_lost(self, now: float) -> None:
         self.router.now = now
@@ -452,6 +458,9 @@ class Http1ServerConnection(Adaptor):
             or not cycle_over(http)
             or http.trailing_data[0]
         ):
+            self.discard()
+            return
+        if self._leaving:
             self.discard()
             return
         http.start_next_cycle()

@@ -105,6 +105,7 @@ class Http1ClientConnection(Adaptor):
         self.opened = True
         service.connections += 1
         service.connections_opened += 1
+        service.clients[self] = None
         # Reads one request; what is written is none of its business.
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
         self._out: list[Octets] = []
@@ -123,6 +124,8 @@ class Http1ClientConnection(Adaptor):
         self._raw = False
         self._eof = False
         self._discards = False
+        # It ends as soon as it has no request.
+        self._leaving = False
         self._deadline = self.router.now + service.idle_timeout
 
     # -- what the transport calls --------------------------------------------------------------------------------
@@ -159,6 +162,10 @@ class Http1ClientConnection(Adaptor):
         out = self._out
         self._out = []
         size = sum(map(len, out))
+        if self.service.stopped:
+            self._leaving = True
+            if self.exchange is None and not self._discards:
+                self.closed = True
         while not self.closed and not self._discards and size < limit:
             exchange = self.exchange
             if exchange is None:
@@ -224,8 +231,11 @@ class Http1ClientConnection(Adaptor):
                 self.closed = True
 
     def close(self, condition: str, description: str) -> None:
-        self.closed = True
+        """End when the response is written that is under way, if there is one."""
         self.reason = description
+        self._leaving = True
+        if self.exchange is None or self._raw:
+            self.closed = True
 
     def connection_lost(self, now: float) -> None:
         self.router.now = now
@@ -236,6 +246,7 @@ class Http1ClientConnection(Adaptor):
             exchange.cancel()
         self.channel.close()
         self.service.connections -= 1
+        self.service.clients.pop(self, None)
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -406,8 +417,8 @@ class Http1ClientConnection(Adaptor):
             elif length < 0:
                 self._keep_alive = False
             self._body_writer = BodyWriter(length, chunked)
-        if not self._request_read and not exchange.room():
-            # The rest of the request may never be wanted.
+        if self._leaving or (not self._request_read and not exchange.room()):
+            # We go; or the rest of the request may never be wanted.
             self._keep_alive = False
         if not self._keep_alive:
             more.append((b"connection", b"close"))
@@ -435,7 +446,7 @@ class Http1ClientConnection(Adaptor):
         except ValueError as error:
             self._break_off(str(error))
             return
-        if self._keep_alive and self._request_read:
+        if self._keep_alive and self._request_read and not self._leaving:
             self._next_request()
             return
         exchange.cancel()
@@ -505,7 +516,7 @@ class Http1ClientConnection(Adaptor):
         """A response of ours, which says what went wrong."""
         body = f"{reason}\n".encode("utf-8", "replace")
         fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        keep_alive = self._keep_alive and self._request_read
+        keep_alive = self._keep_alive and self._request_read and not self._leaving
         if not keep_alive:
             fields.append((b"connection", b"close"))
         out.append(head_of(status_line(status), fields))

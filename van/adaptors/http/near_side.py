@@ -98,6 +98,8 @@ class HttpListeningService(ListeningService):
         self.aggregate = aggregate
         self.max_body_size = max_body_size
         self.requests = 0
+        # Connections that want to be touched when the service stops.
+        self.clients: dict[Adaptor, None] = {}
         self.sender: EndpointReceiverLink = self.session.attach_incoming(address, LINK_CAPACITY, MOST_LINK_CAPACITY)
         self.replies: EndpointSenderLink = self.session.attach_outgoing("", LINK_CAPACITY)
         # By correlation-id: those that wait for a response, or read it.
@@ -165,6 +167,8 @@ class HttpListeningService(ListeningService):
             self.on_reachable()
         if self.queue:
             self._go_on()
+        if self.stopped:
+            self._stop_when_done()
 
     def correlate(self, exchange: ClientExchange) -> str:
         """A new correlation-id, by which the response finds the exchange."""
@@ -248,13 +252,22 @@ class HttpListeningService(ListeningService):
     def forget(self, correlation: str, body: IncomingBody | None) -> None:
         """An exchange, or one attempt of it, is over."""
         self.exchanges.pop(correlation, None)
+        if self.stopped:
+            self.session.wake()
         if body is not None and body.stream is not None:
             self._streams.pop(body.stream, None)
 
     def stop(self) -> None:
-        for exchange in list(self.exchanges.values()):
-            exchange.fail(503, "the service ends")
-        super().stop()
+        """Take no more; requests that are under way are answered, and connections end when they have none."""
+        if not self.stopped:
+            self.stopped = True
+            for client in self.clients:
+                self.router.touch(client)
+            self._stop_when_done()
+
+    def _stop_when_done(self) -> None:
+        if not self.exchanges and not self.queue and not self.sent:
+            self.session.close()
 
 
 class ClientExchange(Exchange):
