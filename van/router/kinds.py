@@ -107,10 +107,12 @@ _TCP: Final = Kind(
 # What a client of HTTP gets that can have the choice.
 _EITHER_HTTP: Final = ("h2", "http/1.1")
 _HTTP: Final = Kind(
-    module="van.adaptors.http.http1_service",
-    listening="Http1ListeningService",
-    connecting="Http1ConnectingService",
+    # Ports take either version; the scheme says which one a server speaks.
+    module="van.adaptors.http",
+    listening="http2_service.Http2ListeningService",
+    connecting="http1_service.Http1ConnectingService",
     alpn=("http/1.1",),
+    listen_alpn=_EITHER_HTTP,
     always_open=True,
     pools=True,
     keys={"idle_timeout_seconds": "idle_timeout"},
@@ -137,22 +139,8 @@ KINDS: Final[dict[str, Kind]] = {
     "tcp": _TCP,
     "tls": attrs.evolve(_TCP, tls=True),
     "http": _HTTP,
-    "https": attrs.evolve(
-        _HTTP,
-        module="van.adaptors.http",
-        listening="http2_service.Http2ListeningService",
-        connecting="http1_service.Http1ConnectingService",
-        tls=True,
-        listen_alpn=_EITHER_HTTP,
-    ),
-    "http2": attrs.evolve(
-        _HTTP,
-        module="van.adaptors.http.http2_service",
-        listening="Http2ListeningService",
-        connecting="Http2ConnectingService",
-        alpn=("h2",),
-        listen_alpn=_EITHER_HTTP,
-    ),
+    "https": attrs.evolve(_HTTP, tls=True),
+    "http2": attrs.evolve(_HTTP, connecting="http2_service.Http2ConnectingService", alpn=("h2",)),
     "udp": Kind(
         module="van.adaptors.udp",
         listening="listening.UdpListeningService",

@@ -353,6 +353,7 @@ def test_a_client_that_waits_for_leave_to_send_gets_it() -> None:
     call = scene.client.ask([*POST, (b"expect", b"100-continue")], ended=False)
     scene.run()
     assert call.informational == [[(b":status", b"100")]]
+    assert not scene.server.requests[0].field(b"expect")
     call.send(b"x", end=[])
     scene.run()
     scene.server.requests[0].answer(OK, b"y")
@@ -371,6 +372,30 @@ def test_an_answer_before_the_request_has_ended() -> None:
     assert (call.status, call.body) == (413, b"too much")
     assert call.reset == ErrorCodes.NO_ERROR
     assert scene.server.requests[0].reset in (ErrorCodes.CANCEL, ErrorCodes.NO_ERROR)
+    scene.close()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_that_is_too_large(announced: bool) -> None:
+    scene = Scene(2, max_body_size=10)
+    fits = scene.client.ask([*POST, (b"content-length", b"10")], ended=False).send(b"x" * 10, end=[])
+    call = scene.client.ask([*POST, *([(b"content-length", b"11")] if announced else [])], ended=False)
+    scene.run()
+    call.send(b"x" * 11)
+    scene.run()
+    assert (call.status, call.reset) == (413, ErrorCodes.NO_ERROR)
+    scene.server.requests[0].answer(OK)
+    scene.run()
+    assert fits.status == 200
+    scene.close()
+
+
+def test_a_failed_answer_to_head_has_no_body() -> None:
+    scene = Scene(servers=0)
+    call = scene.client.ask([(b":method", b"HEAD"), *GET[1:]])
+    scene.run()
+    assert (call.status, call.body, call.ended) == (503, b"", True)
+    assert int(call.field(b"content-length")) > 0
     scene.close()
 
 

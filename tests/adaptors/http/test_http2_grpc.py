@@ -155,7 +155,7 @@ def test_what_a_timeout_means(value: bytes, seconds: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("http", "grpc"), [(400, b"13"), (501, b"12"), (502, b"14"), (503, b"14"), (504, b"4"), (418, b"14")]
+    ("http", "grpc"), [(400, b"13"), (413, b"8"), (501, b"12"), (502, b"14"), (503, b"14"), (504, b"4"), (418, b"14")]
 )
 def test_statuses(http: int, grpc: bytes) -> None:
     assert failure_trailers(http, "x") == [(b"grpc-status", grpc), (b"grpc-message", b"x")]

@@ -13,6 +13,7 @@ from van.adaptors.http.http2_fields import Fields
 
 # The status codes of gRPC that we say ourselves.
 DEADLINE_EXCEEDED: Final = 4
+RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
@@ -23,7 +24,7 @@ _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"
 _MAX_MESSAGE: Final = 1024
 # What a call is told in place of a status of HTTP. 504 is said when a deadline has passed; no server, or one that was
 # lost, is the same to a caller, who may try again.
-_STATUS: Final = {400: INTERNAL, 501: UNIMPLEMENTED, 504: DEADLINE_EXCEEDED}
+_STATUS: Final = {400: INTERNAL, 413: RESOURCE_EXHAUSTED, 501: UNIMPLEMENTED, 504: DEADLINE_EXCEEDED}
 
 
 def is_call(content_type: bytes) -> bool:

@@ -13,7 +13,7 @@ from van.adaptors.http.exchange import Channel, Octets
 from van.adaptors.http.http1 import Complaints
 from van.adaptors.http.http2_adaptor import ExchangeSink, Http2Adaptor, pseudo, regular
 from van.adaptors.http.http2_connection import INTERNAL_ERROR, NO_ERROR, Http2Stream, StreamSink
-from van.adaptors.http.http2_fields import Fields, field
+from van.adaptors.http.http2_fields import Fields, content_length, field
 from van.adaptors.http.http2_grpc import failure_head, failure_trailers, is_call, timeout_of
 from van.adaptors.http.http2_limits import IDLE_TIMEOUT
 from van.adaptors.http.mapping import RequestHead, end_to_end, takes_trailers
@@ -78,17 +78,24 @@ class NearStream(ExchangeSink):
         self.exchange: ClientExchange = connection.listening.exchange(connection.channel, self.told)
         self.is_call = is_call(field(fields, b"content-type"))
         self.call_deadline = inf
+        self._is_head = False
         self._proceed = False
         connection.sinks[self] = None
         named = pseudo(fields)
+        self._is_head = named[b":method"] == b"HEAD"
         if self.is_call:
             seconds = timeout_of(field(fields, b"grpc-timeout"))
             if seconds is not None:
                 self.call_deadline = connection.connection.now + seconds
+        limit = connection.listening.max_body_size
+        if limit and (content_length(fields) or 0) > limit:
+            self.exchange.fail(413, f"bodies of more than {limit} octets are not taken")
+            return
         head = RequestHead(
             named[b":method"],
             named[b":path"],
-            end_to_end(regular(fields)),
+            # Who waits for leave to send gets it here.
+            [each for each in end_to_end(regular(fields)) if each[0] != b"expect"],
             authority=named.get(b":authority") or field(fields, b"host"),
             scheme=b"https" if connection.info.encrypted else b"http",
             version="2",
@@ -183,7 +190,7 @@ class NearStream(ExchangeSink):
         else:
             text = reason.encode() + b"\n"
             fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-            stream.send_head([(b":status", b"%d" % status), *fields], False)
+            stream.send_head([(b":status", b"%d" % status), *fields], self._is_head)
             # Its window may be shut; this is not worth waiting for it.
             if stream.connection.window(stream) >= len(text):
                 stream.send_data(text, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
@@ -32,8 +33,8 @@ LAST_RETRY: Final = 10.0
 class Http2ListeningService(Http1ListeningService):
     """A port for clients of HTTP/2, and of HTTP/1.1.
 
-    idle_timeout: a connection without any request for so long is ended, in seconds; None: as each version has it. The
-    rest is as `Http1ListeningService` has it.
+    idle_timeout: a connection without any request for so long is ended, in seconds; 0: never; None: as each version has
+    it. The rest is as `Http1ListeningService` has it.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Http2ListeningService(Http1ListeningService):
             max_body_size=max_body_size,
             idle_timeout=KEEP_ALIVE_TIMEOUT if idle_timeout is None else idle_timeout,
         )
-        self.http2_idle_timeout = IDLE_TIMEOUT if idle_timeout is None else idle_timeout
+        self.http2_idle_timeout = IDLE_TIMEOUT if idle_timeout is None else idle_timeout or inf
 
     def accept(self, info: PeerInfo) -> Adaptor:
         if info.alpn == "h2":
@@ -76,7 +77,7 @@ class Http2ConnectingService(HttpConnectingService):
     """A server of HTTP/2 behind an address.
 
     host_header: see `HttpConnectingService`. max_connections: to the server at once. idle_timeout: a connection without
-    any request for so long is ended, in seconds.
+    any request for so long is ended, in seconds; 0: never.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Http2ConnectingService(HttpConnectingService):
     ) -> None:
         super().__init__(router, name, address, log, host_header=host_header, capacity=LINK_CAPACITY)
         self.max_connections = max_connections
-        self.idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout or inf
         self.complaints = Complaints(self)
         self.lines: list[FarConnection] = []
         self.waiting: deque[ServerExchange] = deque()
