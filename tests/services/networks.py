@@ -50,8 +50,8 @@ class Sites:
             self._before = site
         return site
 
-    def last(self, site: Site) -> None:
-        """Have the next one connect there."""
+    def last(self, site: Site | None) -> None:
+        """Have the next one connect there, or nowhere."""
         self._before = site
 
     def stop(self, name: str) -> None:

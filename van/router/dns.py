@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 1.0
 MISSED_SECONDS: Final = 5.0
 MAX_MISSED: Final = 4096
+# How often it is looked whether a port has opened, in seconds.
+OPEN_CHECK_SECONDS: Final = 0.005
 # How often it is looked for ports that nobody needs, in seconds.
 IDLE_CHECK_SECONDS: Final = 30.0
 # Hosts of a pool that are tried for a name before a port is taken wherever there is one.
@@ -341,9 +343,15 @@ class Zone:
         for host, number in [*((host, port) for host in self._hosts(address)), *((host, 0) for host in self._last())]:
             entry = ServiceConfig(listen=ServiceUrl(scheme, host, number), address=address, name=name)
             try:
-                return await self.names.open(entry)
+                running = await self.names.open(entry)
             except ServiceError as error:
                 reason = reason or str(error)
+                continue
+            # A port opens when its address can be reached, which an edge hears from its uplink.
+            with trio.move_on_after(WAIT_SECONDS):
+                while running.endpoint.status != "up":  # noqa: ASYNC110 - nobody tells, and it is a matter of milliseconds
+                    await trio.sleep(OPEN_CHECK_SECONDS)
+            return running
         self._logger.warning("no port for a name", address=address, reason=reason)
         return None
 
