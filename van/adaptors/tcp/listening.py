@@ -155,8 +155,8 @@ class ListeningFlow(Flow):
             self.local = header.local
         try:
             self._call()
-        except AmqpLinkError as error:
-            self.fail(error.description)
+        except AmqpLinkError as refusal:
+            self.fail(refusal.description)
 
     def take_ready(self) -> None:
         session = self.session
