@@ -38,7 +38,7 @@ def census() -> Counter[str]:
     """How many objects there are of each class of ours."""
     gc.collect()
     kinds = (type(found) for found in gc.get_objects())
-    return Counter(f"{kind.__module__}.{kind.__name__}" for kind in kinds if kind.__module__.startswith("van."))
+    return Counter(f"{kind.__module__}.{kind.__name__}" for kind in kinds if str(kind.__module__).startswith("van."))
 
 
 async def visit(scene: Running, scheme: str, address: str, authority: Path, *, stay: bool) -> None:
