@@ -94,6 +94,10 @@ class Service(Adaptor):
         """The core has something to say: see `EndpointSession`. Called in the course of `Router.wake_touched`."""
         raise NotImplementedError
 
+    def under_way(self) -> int:
+        """How many requests somebody waits for: a site that ends lets them have their time, like deliveries."""
+        return 0
+
     def stop(self) -> None:
         """Take no more, and give up the service's own links. Connections that there are end by themselves."""
         if not self.stopped:

@@ -364,6 +364,11 @@ class Services:
             endpoint.close_all(condition, description)
 
     @property
+    def under_way(self) -> int:
+        """How many requests clients of services wait for."""
+        return sum(one.service.under_way() for one in self.running.values() if one.entry.addresses is None)
+
+    @property
     def connections(self) -> int:
         """How many connections there are."""
         return sum(endpoint.connections for endpoint in self._endpoints)

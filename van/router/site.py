@@ -13,9 +13,9 @@
         ├── services             `Services.run`, with one per service
         └── names                `SiteNames.run`, with one per `[[dns]]`
 
-The end has three parts. Nobody new is let in and senders get no more credit, while what is under way is settled, for
-`SETTLE_SECONDS` at most. What is left then goes back to its senders, and every connection is closed with
-amqp:connection:forced. Who has not answered after `CLOSE_SECONDS` is cut.
+The end has three parts. Nobody new is let in; requests of services' clients have their time, then senders get no more
+credit, and what is under way is settled, for `SETTLE_SECONDS` at most in all. What is left then goes back to its
+senders, and every connection is closed with amqp:connection:forced. Who has not answered after `CLOSE_SECONDS` is cut.
 """
 
 from __future__ import annotations
@@ -478,13 +478,15 @@ class Site:
         self.services.stop()
         connections, in_flight = len(self.adaptors), self.in_flight()
         self.logger.info("draining", reason=self._reason, connections=connections, in_flight=in_flight)
+        begun = trio.current_time()
+        await self._answered(begun)
         if self.workers is not None:
             self.workers.drain(self._reason)
         self.router.ending = True
         for adaptor, _ in self.adaptors.values():
             adaptor.hold_back()
         self.wake()
-        await self._settle()
+        await self._settle(begun)
         if self.worker is not None:
             await self.worker.settled(SETTLE_SECONDS)
         self._close_all()
@@ -498,11 +500,18 @@ class Site:
     async def _until_drained(self) -> None:
         await self._draining.wait()
 
-    async def _settle(self) -> None:
-        """Wait until nothing is under way, or the time is over."""
-        begun = trio.current_time()
+    async def _answered(self, begun: float) -> None:
+        """Wait until nobody waits for a response: they come by links that are still as they were."""
         while trio.current_time() < begun + SETTLE_SECONDS:
-            waits_for_senders = trio.current_time() < begun + CREDIT_SECONDS and self._credit_out()
+            if not self.services.under_way:
+                return
+            await trio.sleep(SETTLE_INTERVAL)
+
+    async def _settle(self, begun: float) -> None:
+        """Wait until nothing is under way, or the time is over that began then."""
+        credit_until = trio.current_time() + CREDIT_SECONDS
+        while trio.current_time() < begun + SETTLE_SECONDS:
+            waits_for_senders = trio.current_time() < credit_until and self._credit_out()
             others = self.workers is None or self.workers.settled
             if not waits_for_senders and others and not self.in_flight():
                 return

@@ -192,7 +192,7 @@ class ServiceEndpoint:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Take no more connections, and give up the service's own links. Connections live on."""
+        """Take no more connections. Those that there are live on."""
         self._stopping.set()
         self._service.stop()
 
@@ -306,6 +306,7 @@ class ServicePort(ServiceEndpoint):
         self._port = url.port
         self._sockets: list[trio.SocketListener] = []
         self._changed = trio.Event()
+        self._running = False
         self._backoff = Backoff(random.random)
         self._accept_errors = Repeated(REPEAT_SECONDS)
         self._said = ""
@@ -357,9 +358,12 @@ class ServicePort(ServiceEndpoint):
             listening.socket.close()
 
     def stop(self) -> None:
-        super().stop()
+        """Close the port. The service goes on for the connections that there are, and stops behind the last of them."""
+        self._stopping.set()
         self._unbind()
         self._changed.set()
+        if not self._running:
+            self._service.stop()
 
     def _context(self) -> ssl.SSLContext:
         if self._credentials is None:
@@ -369,13 +373,17 @@ class ServicePort(ServiceEndpoint):
     # -- the port
 
     async def run(self) -> None:
+        self._running = True
         try:
             with self._serving:
                 async with trio.open_nursery() as connections:
                     while not self._stopping.is_set():
                         await self._open(connections)
         finally:
+            self._running = False
             self._unbind()
+            self._service.stop()
+            self._wake_touched()
 
     async def _open(self, connections: trio.Nursery) -> None:
         """Open the port once, when it is wanted, until it is not."""

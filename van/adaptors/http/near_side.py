@@ -257,6 +257,9 @@ class HttpListeningService(ListeningService):
         if body is not None and body.stream is not None:
             self._streams.pop(body.stream, None)
 
+    def under_way(self) -> int:
+        return len(self.exchanges)
+
     def stop(self) -> None:
         """Take no more; requests that are under way are answered, and connections end when they have none."""
         if not self.stopped:
