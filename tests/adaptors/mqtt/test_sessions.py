@@ -215,6 +215,27 @@ def test_what_waits_for_all_clients_together_is_bounded() -> None:
     assert 6000 < counts["queuedOctets"] <= 10_000
 
 
+def test_what_a_session_cannot_keep_is_given_back_when_its_client_goes() -> None:
+    scene = Scene()
+    scene.services[0] = MqttService(scene.nodes[0].router, "other", "other", max_stored_octets=10_000)
+    subscriber = scene.peer("s", expiry=60, auto=False, properties={p.RECEIVE_MAXIMUM: 2})
+    subscriber.subscribe("t", 1)
+    publisher = scene.peer("p")
+    for number in range(4):
+        publisher.publish("t", b"%d" % number * 4000, qos=1)
+    # While it is connected its messages are their publishers', and take nothing of what sessions may keep.
+    assert scene.service.store.used == 0
+    assert publisher.of(Puback) == []
+    subscriber.lose()
+    assert scene.service.store.used > 8000
+    answers = {answer.packet_id: answer.reason for answer in publisher.of(Puback)}
+    assert sorted(answers.values()) == [0, 0, r.NO_MATCHING_SUBSCRIBERS, r.NO_MATCHING_SUBSCRIBERS]
+    again = scene.peer("s", clean_start=False, expiry=60)
+    assert [payload[:1] for payload in again.payloads] == [b"0", b"1"]
+    assert scene.service.store.used == 0
+    assert [answers[message + 1] for message in (0, 1)] == [0, 0]
+
+
 def test_a_message_expires_while_it_waits() -> None:
     scene = Scene()
     subscriber = scene.peer("s", expiry=1000)

@@ -257,7 +257,7 @@ class Client(Adaptor):
     ) -> None:
         """A message is here: it waits for the client from now on."""
         subscription = held.subscription
-        if arrival is not None and self._is_own(delivery) and self.state.has_room():
+        if arrival is not None and self._is_own(delivery) and self.state.may_keep(len(payload)):
             # It is kept for the client from now on: who waits for its own acknowledgement could wait for ever.
             arrival.done()
             arrival = None
@@ -349,8 +349,7 @@ class Client(Adaptor):
         for outgoing in (*state.inflight.values(), *state.waiting, *state.waiting_qos_0):
             arrival = outgoing.arrival
             if isinstance(arrival, (LinkArrival, StreamArrival)) and arrival.link is link:
-                outgoing.arrival = None
-                arrival.done()
+                state.keep(outgoing)
         for assembly in [assembly for assembly in self._assemblies.values() if assembly.held is held]:
             del self._assemblies[assembly.stream]
         del self._by_link[link]

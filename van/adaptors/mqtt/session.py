@@ -62,6 +62,7 @@ class Outgoing:
         "replayed",
         "retain",
         "state",
+        "stored",
         "topic",
     )
 
@@ -87,6 +88,8 @@ class Outgoing:
         self.replayed = replayed
         self.packet_id = 0
         self.state = WAITING
+        # Whether its octets are counted by the store: those of a delivery that somebody waits for are its router's.
+        self.stored = False
 
     def size(self) -> int:
         """What it counts for, in octets."""
@@ -109,7 +112,7 @@ class Outgoing:
 
 
 class Store:
-    """Octets that all sessions and retained messages of a router may take together."""
+    """Octets that the sessions of a router may keep together, or its retained messages."""
 
     __slots__ = ("limit", "used")
 
@@ -192,24 +195,29 @@ class Session:
         """Whether another message may wait here."""
         return self.queued < self.max_queued and self.octets < self.max_octets
 
+    def may_keep(self, octets: int) -> bool:
+        """Whether another message, of so many octets with all that belongs to it, may be kept here."""
+        return self.has_room() and self.store.used + octets + MESSAGE_OVERHEAD <= self.store.limit
+
     def enqueue(self, outgoing: Outgoing) -> None:
         """Have a message wait for the client. One that there is no room for is dropped.
 
         While the client is not connected, one of QoS 0 is dropped (4.1 leaves that to the server), and the others are
         kept here for it: whoever sent them need not wait.
         """
-        if not outgoing.replayed:
+        if outgoing.replayed:
+            self.replaying += 1
+        else:
             full = not self.has_room() or (not self.connected and outgoing.qos == 0)
-            if full or not self.store.take(outgoing.size()):
+            keeps = self.keeps or not self.connected or outgoing.arrival is None or outgoing.qos == 0
+            if full or (keeps and not self._store(outgoing)):
                 self._drop(outgoing)
                 return
             self.queued += 1
             self.octets += outgoing.size()
-        else:
-            self.replaying += 1
         (self.waiting if outgoing.qos else self.waiting_qos_0).append(outgoing)
         if self.keeps or not self.connected:
-            _keep(outgoing)
+            self._settle(outgoing)
 
     def next_to_send(self, quota: int, now: float) -> Outgoing | None:
         """Take the next message to send: one of QoS 0, or of another while fewer than `quota` are unacknowledged."""
@@ -223,11 +231,11 @@ class Session:
             if outgoing.expires_at <= now:
                 self._uncount(outgoing)
                 self.dropped += 1
-                self._over(outgoing)
+                self._settle(outgoing)
                 continue
             if outgoing.qos == 0:
                 self._uncount(outgoing)
-                self._over(outgoing)
+                self._settle(outgoing)
             else:
                 outgoing.packet_id = self._free_id()
                 self.inflight[outgoing.packet_id] = outgoing
@@ -238,7 +246,7 @@ class Session:
         self.dropped += 1
         if self.inflight.pop(outgoing.packet_id, None) is not None:
             self._uncount(outgoing)
-            self._over(outgoing)
+            self._settle(outgoing)
 
     def acknowledged(self, packet_id: int, qos: int, failed: bool) -> Outgoing | None:
         """The client has a message (Puback, or Pubrec at QoS 2), or with `failed` will not have it.
@@ -251,7 +259,7 @@ class Session:
         if outgoing.state == SENT:
             self._uncount(outgoing)
             outgoing.payload = b""
-            self._over(outgoing)
+            self._settle(outgoing)
         if qos == 2 and not failed:
             outgoing.state = RELEASED
         else:
@@ -279,7 +287,15 @@ class Session:
         else:
             self.queued -= 1
             self.octets -= outgoing.size()
-            self.store.give(outgoing.size())
+            if outgoing.stored:
+                outgoing.stored = False
+                self.store.give(outgoing.size())
+
+    def _store(self, outgoing: Outgoing) -> bool:
+        """Count the octets of a message that is kept here; False when there is no room."""
+        if not outgoing.stored:
+            outgoing.stored = self.store.take(outgoing.size())
+        return outgoing.stored
 
     def _drop(self, outgoing: Outgoing) -> None:
         self.dropped += 1
@@ -288,7 +304,8 @@ class Session:
             outgoing.arrival = None
             arrival.failed(False)
 
-    def _over(self, outgoing: Outgoing) -> None:
+    def _settle(self, outgoing: Outgoing) -> None:
+        """Say that a message is in safe hands."""
         arrival = outgoing.arrival
         if arrival is not None:
             outgoing.arrival = None
@@ -310,7 +327,24 @@ class Session:
         """Keep what waits for the client or was not acknowledged here: whoever sent it need not wait any more."""
         self.keeps = True
         for outgoing in (*self.inflight.values(), *self.waiting):
-            _keep(outgoing)
+            self.keep(outgoing)
+
+    def keep(self, outgoing: Outgoing) -> None:
+        """Keep a message that waits or was not acknowledged here; where there is no room for it, it is dropped."""
+        if outgoing.arrival is None:
+            return
+        if self._store(outgoing):
+            self._settle(outgoing)
+            return
+        self._uncount(outgoing)
+        arrival = outgoing.arrival
+        outgoing.arrival = None
+        self.dropped += 1
+        if outgoing.state == WAITING:
+            self.waiting.remove(outgoing)
+        else:
+            del self.inflight[outgoing.packet_id]
+        arrival.failed(outgoing.state != WAITING)
 
     def disconnected(self, now: float) -> None:
         """The connection is gone: what is of QoS 0 with it, and all else is kept here unless the session ends, too."""
@@ -346,10 +380,3 @@ class Session:
         self.inflight.clear()
         self.received.clear()
 
-
-def _keep(outgoing: Outgoing) -> None:
-    """Say that a message is in safe hands here."""
-    arrival = outgoing.arrival
-    if arrival is not None:
-        outgoing.arrival = None
-        arrival.done()
