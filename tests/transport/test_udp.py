@@ -260,6 +260,26 @@ async def test_a_port_that_another_has_is_waited_for() -> None:
         late.stop()
 
 
+async def test_ipv6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    async with scene() as running:
+        service = UdpListeningService(running.router, "six", "svc", nobody_logs)
+        url = ServiceUrl("udp", "::1", 0)
+        port = DatagramPort(service, url, running.router.wake_touched, running.logger, guarded=False)
+        await port.bind()
+        running.nursery.start_soon(port.run)
+        assert port.addresses == [f"[::1]:{port.port}"]
+        with await open_socket(socket.AF_INET6) as sink, await open_socket(socket.AF_INET6) as client:
+            await running.server(sink.getsockname()[1], "::1")
+            await client.connect(("::1", port.port))
+            await client.send(b"hello")
+            data, peer = await sink.recvfrom(100)
+            assert data == b"hello"
+            await sink.sendto(b"you too", peer)
+            assert await client.recv(100) == b"you too"
+
+
 async def test_where_there_is_no_poller_tasks_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("van.transport.udp.the_poller", lambda: None)
     async with scene() as running, server(running.nursery) as port:

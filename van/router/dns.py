@@ -47,6 +47,8 @@ OPEN_CHECK_SECONDS: Final = 0.005
 IDLE_CHECK_SECONDS: Final = 30.0
 # Hosts of a pool that are tried for a name before a port is taken wherever there is one.
 MAX_HOSTS_TRIED: Final = 4
+# What names of services begin with that were made on demand.
+OPENED: Final = "dns/"
 # TLS is between the server's router and the server; programs here come without.
 PLAIN: Final = {"tls": "tcp", "https": "http"}
 
@@ -130,7 +132,7 @@ class SiteNames:
     def _own(self) -> Iterable[ServiceRecord]:
         for one in self._site.services.running.values():
             entry = one.entry
-            if entry.name.startswith(OPENED) or not entry.address:
+            if _was_opened(one) or not entry.address:
                 continue
             side = CONNECT if entry.connect is not None else LISTEN
             if one.endpoint.port:
@@ -185,7 +187,7 @@ class SiteNames:
         """The ports of this site that lead to an address, those that were opened on demand left out."""
         for one in self._site.services.running.values():
             entry = one.entry
-            if entry.listen is not None and entry.address == address and not entry.name.startswith(OPENED):
+            if entry.listen is not None and entry.address == address and not _was_opened(one):
                 yield one
 
     async def open(self, entry: ServiceConfig) -> RunningService:
@@ -208,10 +210,6 @@ class SiteNames:
             await trio.sleep(IDLE_CHECK_SECONDS)
             for zone in self.zones:
                 zone.close_idle_ports(trio.current_time())
-
-
-OPENED: Final = "dns/"
-"""What names of services begin with that were made on demand."""
 
 
 class Zone:
@@ -397,6 +395,11 @@ class Zone:
 
     def _close(self, key: tuple[str, str]) -> None:
         self.names.close(self.opened.pop(key).running)
+
+
+def _was_opened(one: RunningService) -> bool:
+    """Whether a service is a port that was opened for a name."""
+    return not one.configured and one.entry.name.startswith(OPENED)
 
 
 def _wanted(records: Iterable[ServiceRecord]) -> dict[str, ServiceRecord]:
