@@ -121,8 +121,12 @@ class SiteFacts(Facts):
 
     def service_links(self) -> list[ServiceLinks]:
         found: list[ServiceLinks] = []
+        told: set[EndpointSession] = set()
         for running in self._site.services.running.values():
-            found += (ServiceLinks(running.number, session.owners) for session in running.sessions)
+            # Ports of MQTT may share theirs.
+            own = [session for session in running.sessions if session not in told]
+            told.update(own)
+            found += (ServiceLinks(running.number, session.owners) for session in own)
             found += (ServiceLinks(one.number, links_of(one.adaptor)) for one in running.endpoint.open.values())
         return found
 
