@@ -7,8 +7,19 @@ import pytest
 from tests.adaptors.mqtt.peers import Scene
 from van.adaptors.mqtt import properties as p
 from van.adaptors.mqtt import reason as r
+from van.adaptors.mqtt.client import MAX_REPLAYING
+from van.adaptors.mqtt.connection import REPLAY_SLICE
 from van.adaptors.mqtt.message import MqttMessage
-from van.adaptors.mqtt.packets import MQTT_3_1_1, MQTT_5, Puback
+from van.adaptors.mqtt.packets import (
+    MQTT_3_1_1,
+    MQTT_5,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Suback,
+    Subscribe,
+    Subscription,
+)
 from van.adaptors.mqtt.retained import RetainedStore
 from van.adaptors.mqtt.service import MqttService
 from van.adaptors.mqtt.snapshot import ANSWER_CAPACITY, JOIN_SECONDS, MAX_ANSWERS
@@ -260,3 +271,40 @@ def test_questions_that_are_none_and_too_many() -> None:
     assert waiting.state == RELEASED
     client.close()
     scene.close()
+
+
+def test_many_filters_over_many_messages_are_looked_at_in_slices() -> None:
+    scene = Scene()
+    for number in range(REPLAY_SLICE // 2):
+        assert scene.service.retained.put(MqttMessage(f"t/{number}", b"x", qos=1), scene.now)
+    subscriber = scene.peer(auto=False)
+    subscriber.reading = False
+    # None of these matches anything, and each looks at everything; then one that does, and something else.
+    subscriptions = [Subscription(f"+/+/{number}", 1) for number in range(6)]
+    subscriber.write(Subscribe(1, [*subscriptions, Subscription("t/7", 1)]), Pingreq())
+    scene.run()
+    assert subscriber.adaptor.next_deadline() <= scene.now
+    assert not subscriber.is_read()
+    subscriber.reading = True
+    scene.run()
+    assert subscriber.of(Suback)
+    assert subscriber.messages == []
+    assert subscriber.of(Pingresp) == []
+    scene.advance(1.0)
+    assert [message.topic for message in subscriber.messages] == ["t/7"]
+    assert subscriber.of(Pingresp)
+    assert subscriber.is_read()
+
+
+def test_retained_messages_that_wait_for_a_client_are_bounded() -> None:
+    scene = Scene()
+    for number in range(6000):
+        assert scene.service.retained.put(MqttMessage(f"t/{number}", b"x", qos=1), scene.now)
+    subscriber = scene.peer(auto=False)
+    subscriber.reading = False
+    filters = ("#", "t/#", "+/#", "t/+", "+/+")
+    subscriber.write(Subscribe(1, [Subscription(topic_filter, 1) for topic_filter in filters]))
+    scene.advance(1.0)
+    state = scene.service.clients[subscriber.adaptor.connection.client_id].state
+    assert state.replaying <= MAX_REPLAYING + 6000
+    assert state.dropped == 3

@@ -67,9 +67,9 @@ class _Owner(ConnectionOwner):
             self.existed.discard(subscription.filter)
         return client.subscribe(subscription, identifier)
 
-    def subscribed(self, subscription: Subscription) -> None:
+    def subscribed(self, subscription: Subscription) -> int:
         existed = subscription.filter in self.existed
-        self._client().replay(subscription, existed, self.adaptor.service.router.now)
+        return self._client().replay(subscription, existed, self.adaptor.service.router.now)
 
     def unsubscribe(self, topic_filter: str) -> int:
         return self._client().unsubscribe(topic_filter)

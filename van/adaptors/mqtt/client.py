@@ -327,17 +327,26 @@ class Client(Adaptor):
         known.identifier = identifier
         return subscription.qos
 
-    def replay(self, subscription: Subscription, existed: bool, now: float) -> None:
-        """Have the retained messages follow that a subscription asks for (3.3.1.3)."""
+    def replay(self, subscription: Subscription, existed: bool, now: float) -> int:
+        """Have the retained messages follow that a subscription asks for (3.3.1.3).
+
+        Returns how many were looked through. Of those that would be more than may wait for the client none follow.
+        """
         held = self.held.get(subscription.filter)
         handling = subscription.retain_handling
         if held is None or held.shared or handling == 2 or (handling == 1 and existed):
-            return
-        for retained in self.service.retained.match(held.filter, now):
-            outgoing = retained.outgoing(subscription.qos)
+            return 0
+        state = self.state
+        retained = self.service.retained
+        if state.replaying >= MAX_REPLAYING:
+            state.dropped += 1
+            return 0
+        for message in retained.match(held.filter, now):
+            outgoing = message.outgoing(subscription.qos)
             if held.identifier:
                 outgoing.properties[p.SUBSCRIPTION_IDENTIFIER] = [held.identifier]
-            self.state.enqueue(outgoing)
+            state.enqueue(outgoing)
+        return len(retained) if held.wild else 1
 
     def unsubscribe(self, topic_filter: str) -> int:
         """Give a subscription up. What waits for the client from it is sent nevertheless (3.10.4)."""

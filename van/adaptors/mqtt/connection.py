@@ -7,6 +7,7 @@ and at level 4 a Connack with a return code, or nothing. What outlives the conne
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import Final
 
@@ -60,6 +61,8 @@ MAX_UNSENT: Final = 65_536
 KEEP_ALIVE_GRACE: Final = 1.5
 # A client that has not sent its Connect within this is given up, in seconds (3.1.4 leaves the time to the server).
 CONNECT_SECONDS: Final = 10.0
+# Retained messages that are looked through for new subscriptions before others have their turn: a millisecond or two.
+REPLAY_SLICE: Final = 5000
 # What we generate for a client that has no identifier begins with this.
 ASSIGNED: Final = "van-"
 
@@ -133,8 +136,12 @@ class ConnectionOwner:
         """Take a subscription, whose filter is one; returns the reason code of its answer. identifier: 0 for none."""
         raise NotImplementedError
 
-    def subscribed(self, subscription: Subscription) -> None:
-        """The answer to a subscription that was taken is on its way: retained messages may follow."""
+    def subscribed(self, subscription: Subscription) -> int:
+        """The answer to a subscription that was taken is on its way: retained messages may follow.
+
+        Returns how many were looked through.
+        """
+        raise NotImplementedError
 
     def unsubscribe(self, topic_filter: str) -> int:
         """Give a subscription up; returns the reason code of its answer."""
@@ -159,6 +166,7 @@ class ServerConnection:
         "_keep_alive",
         "_out",
         "_quota",
+        "_replays",
         "_resend",
         "_stream",
         "_topic_aliases_in",
@@ -212,6 +220,8 @@ class ServerConnection:
         self._keep_alive = 0.0
         self._quota = MAX_INFLIGHT
         self._resend: list[Outgoing] = []
+        # Subscriptions whose retained messages have not followed yet.
+        self._replays: deque[Subscription] = deque()
         # Identifiers of messages that came on this connection and are not done with.
         self._under_way: set[int] = set()
         self._topic_aliases_in: dict[int, str] = {}
@@ -237,7 +247,7 @@ class ServerConnection:
     def resume(self, now: float) -> None:
         """Go on with what was held back."""
         self.now = now
-        if self.paused and not self.closed:
+        if self.paused and not self.closed and not self._replays:
             self.paused = False
             self._heard_at = now
             self._read()
@@ -364,6 +374,8 @@ class ServerConnection:
         """When `handle_deadline` wants to be called, in seconds of the driver's clock."""
         if self.state == AWAITS_CONNECT:
             return self._began_at + CONNECT_SECONDS
+        if self._replays and not self.closed:
+            return self.now
         if self._keep_alive <= 0 or self.closed or self.paused:
             return inf
         return self._heard_at + self._keep_alive
@@ -371,6 +383,10 @@ class ServerConnection:
     def handle_deadline(self, now: float) -> None:
         """Give up a client that was silent for too long."""
         self.now = now
+        if self._replays and not self.closed:
+            self._replay()
+            self.resume(now)
+            return
         if now < self.next_deadline():
             return
         if self.state == AWAITS_CONNECT:
@@ -611,8 +627,17 @@ class ServerConnection:
                 code = r.UNSPECIFIED_ERROR
             codes.append(code)
         self._send(Suback(packet.packet_id, codes))
-        for subscription in taken:
-            self.owner.subscribed(subscription)
+        self._replays += taken
+        self._replay()
+
+    def _replay(self) -> None:
+        """Have retained messages follow; where they are many, nothing more is looked at before the next slice."""
+        replays = self._replays
+        cost = 0
+        while replays and cost < REPLAY_SLICE:
+            cost += self.owner.subscribed(replays.popleft())
+        if replays:
+            self.paused = True
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
         codes = []

@@ -541,18 +541,19 @@ def encode_fields(packet: Packet, out: bytearray, level: int) -> None:
     new = level == MQTT_5
     if packet.TYPE == AUTH and not new:
         raise wrong("packet of MQTT 3.1.1", packet)
+    values = packet.values()
     if new and packet.SHORT:
-        reason: object = getattr(packet, "reason")  # noqa: B009 - those that may be short have one
+        reason = values["reason"]
         _known(packet, reason, level)
-        if not getattr(packet, "properties"):  # noqa: B009 - see above
+        if not values["properties"]:
             # 3.4.2.1 and the like: what says nothing is left out at the end.
-            if packet.FIELDS[0][1] is PACKET_IDENTIFIER:
-                _encode_identifier(getattr(packet, "packet_id"), out)  # noqa: B009 - see above
+            if "packet_id" in values:
+                _encode_identifier(values["packet_id"], out)
             if reason:
                 encode_byte(reason, out)
             return
     for name, kind in packet.FIELDS:
-        value: object = getattr(packet, name)
+        value = values[name]
         if kind is PROPERTIES:
             if new:
                 assert isinstance(value, dict)
