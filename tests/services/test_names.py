@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import dns.asyncresolver
+import dns.flags
+import dns.message
 import dns.rcode
 import dns.resolver
 import pytest
@@ -16,6 +18,7 @@ import trio
 
 from tests.router.site_file import SiteFile
 from tests.services.networks import ask, dns_port, question, sites, until
+from van.adaptors.dns.rate import BURST, ResponseRate
 from van.router.site import Site
 
 NAMES = '\n[[dns]]\nlisten = "udp://127.0.0.1:0"\nzone = "van"\n'
@@ -235,8 +238,41 @@ async def test_garbage_and_silence_over_tcp_and_udp(site_file: SiteFile) -> None
             await sock.connect(("127.0.0.1", port))
             for octets in (b"", b"x" * 11, b"x" * 12, b"\x00" * 65000):
                 await sock.send(octets)
+        # One line for all of them.
+        assert [line["reason"] for line in running.lines("question refused")] == ["not a question"]
         assert await ask(site, "s.van", "TXT")
         assert site.names.zones[0].server.failed == 0
+
+
+class FromElsewhere:
+    """Takes questions of this machine for those of another: only they are limited."""
+
+    def __init__(self) -> None:
+        self.rate = ResponseRate()
+
+    def judge(self, host: str, now: float) -> int:
+        return self.rate.judge("192.0.2.1", now)
+
+
+async def test_too_many_questions_of_one_network_are_limited(
+    site_file: SiteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sites(site_file) as running:
+        site = await running.start("A", NAMES + connect("s", 9))
+        monkeypatch.setattr(site.names.zones[0].server, "rate", FromElsewhere())
+        for _ in range(int(BURST)):
+            assert not (await question(site, "s.van", "TXT")).flags & dns.flags.TC
+        query = dns.message.make_query("s.van", "TXT").to_wire()
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+            await sock.connect(("127.0.0.1", dns_port(site)))
+            while True:
+                # Who is limited has one answered in two, by "come by TCP".
+                await sock.send(query)
+                with trio.move_on_after(0.1):
+                    if dns.message.from_wire(await sock.recv(1000)).flags & dns.flags.TC:
+                        break
+        assert (await question(site, "s.van", "TXT", tcp=True)).answer
+        assert len(running.lines("questions limited")) == 1
 
 
 async def test_many_that_wait_are_told_to_come_later_and_news_end_the_wait(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from van.adaptors.dns.rate import DROP, TRUNCATE, ResponseRate
+from van.adaptors.dns.rate import ANSWER, DROP, TRUNCATE, ResponseRate
 from van.adaptors.dns.responder import MAX_QUESTION, DnsResponder, Question
 from van.transport.errors import TransportError
 from van.transport.limits import Repeated
@@ -37,8 +37,14 @@ MAX_PENDING: Final = 64
 # TCP connections at a time, and how long one may say nothing, in seconds: a resolver that falls back to TCP asks once.
 MAX_CONNECTIONS: Final = 64
 IDLE_SECONDS: Final = 10.0
+# One line in so many seconds about questions that are refused, and one about those that are too many: who sends them
+# must not fill the log.
+COMPLAINT_SECONDS: Final = 60.0
 # Port 0: so many are tried until one is free for both.
 SAME_PORT_ATTEMPTS: Final = 16
+
+_REFUSED: Final = "question refused"
+_TOO_MANY: Final = "questions limited"
 
 Look = Callable[[Question], bytes | None]
 """The response to a question as far as that is known; None where it takes time."""
@@ -72,6 +78,7 @@ class DnsServer:
         self._search = search
         self._logger = logger
         self._faults = Repeated(REPEAT_SECONDS)
+        self._complaints = {event: Repeated(COMPLAINT_SECONDS) for event in (_REFUSED, _TOO_MANY)}
         self._datagrams: list[DatagramSocket] = []
         self._listeners: list[trio.SocketListener] = []
         self._nursery: trio.Nursery | None = None
@@ -133,15 +140,33 @@ class DnsServer:
         if suppressed is not None:
             self._logger.error("question failed, a fault of ours", exc_info=fault, suppressed=suppressed)
 
+    def _read(self, wire: bytes, peer: Any, now: float, *, udp: bool) -> Question | bytes | None:
+        """What comes of octets; with a line in the log where they are no question that is answered."""
+        counts = self.responder.counts
+        garbage, refused = counts.get("garbage", 0), counts.get("refused", 0)
+        found = self.responder.read(wire, udp=udp)
+        if counts.get("garbage", 0) != garbage:
+            self._complain(_REFUSED, "not a question", peer, now)
+        elif counts.get("refused", 0) != refused:
+            self._complain(_REFUSED, "not of this zone, or of a kind that is not answered", peer, now)
+        return found
+
+    def _complain(self, event: str, reason: str, peer: Any, now: float) -> None:
+        suppressed = self._complaints[event].due(now)
+        if suppressed is not None:
+            self._logger.info(event, reason=reason, peer=address_text(peer), suppressed=suppressed)
+
     # -- UDP -----------------------------------------------------------------------------------------------------
 
     def _take_by(self, sock: socket.socket) -> Callable[[bytes, Any, float], None]:
         def take(data: bytes, peer: Any, now: float) -> None:
             verdict = self.rate.judge(peer[0], now)
+            if verdict != ANSWER:
+                self._complain(_TOO_MANY, "more than one network may ask over UDP", peer, now)
             if verdict == DROP or not peer[1]:
                 # From port 0 nobody asks.
                 return
-            found = self.responder.read(data, udp=True)
+            found = self._read(data, peer, now, udp=True)
             if verdict == TRUNCATE:
                 found = self.responder.truncated(found) if isinstance(found, Question) else None
             if isinstance(found, Question):
@@ -200,6 +225,11 @@ class DnsServer:
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         """Answer questions one after another, until the client ends or says nothing for a while."""
+        try:
+            peer = stream.socket.getpeername()
+        except OSError:
+            # It is gone already.
+            return
         waiting = b""
         while True:
             with trio.move_on_after(IDLE_SECONDS) as patience:
@@ -214,7 +244,7 @@ class DnsServer:
                 if size > MAX_QUESTION:
                     return
                 wire, waiting = waiting[2 : 2 + size], waiting[2 + size :]
-                found = self.responder.read(wire, udp=False)
+                found = self._read(wire, peer, trio.current_time(), udp=False)
                 if found is None:
                     return
                 if isinstance(found, Question):

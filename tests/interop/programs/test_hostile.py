@@ -332,6 +332,7 @@ def test_questions_that_are_none(scene: Scene) -> None:
                     break
             assert len(said) <= max(3 * len(large), 256)
             assert dns.message.from_wire(said).rcode() in (dns.rcode.REFUSED, dns.rcode.FORMERR)
+    assert scene.lines("question refused")
     scene.ask("example.org", "A", dns.rcode.REFUSED)
     scene.ask("nobody.van", "A", dns.rcode.NXDOMAIN)
     with contextlib.ExitStack() as stack:
