@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.adaptors.http.http2_ends import OK, POST, Ends, Told
 from tests.adaptors.http.http2_scene import Scene, Stream
-from van.adaptors.http.http2_limits import STREAM_WINDOW
+from van.adaptors.http.http2_limits import KEEPALIVE, PING_TIMEOUT, STREAM_WINDOW
 from van.adaptors.stream_window import WINDOW
 
 MIB = 1 << 20
@@ -80,6 +82,51 @@ def test_a_client_whose_socket_takes_nothing_stops_the_server() -> None:
     scene.client.flush()
     scene.run()
     assert (len(call.body), call.ended) == (LARGE, True)
+    scene.close()
+
+
+def test_a_client_whose_socket_takes_nothing_for_long_is_given_up() -> None:
+    scene = Scene(2)
+    adaptor = scene.client.adaptor
+    assert adaptor.gives_up_at() == inf
+    scene.client.ask()
+    scene.run()
+    scene.client.taking = False
+    answer(scene.server.requests[0], bytes(LARGE))
+    scene.run()
+    assert adaptor.gives_up_at() == scene.now + KEEPALIVE + PING_TIMEOUT
+    # What the driver does when it has waited for so long.
+    scene.network.advance(KEEPALIVE + PING_TIMEOUT)
+    adaptor.handle_deadline(scene.now)
+    scene.client.lose()
+    scene.run()
+    assert adaptor.reason == "the peer does not answer"
+    assert scene.server.requests[0].reset is not None
+    assert scene.held() == 0
+    scene.close()
+
+
+def test_a_slow_client_is_not_a_silent_one() -> None:
+    """It takes what its socket takes, a batch now and then, and has given a window that it need not renew for long."""
+    scene = Scene()
+    scene.client.h2.increment_flow_control_window(LARGE)
+    call = scene.client.ask()
+    scene.client.h2.increment_flow_control_window(LARGE, call.number)
+    scene.run()
+    scene.client.taking = False
+    answer(scene.server.requests[0], bytes(LARGE))
+    scene.run()
+    adaptor = scene.client.adaptor
+    taken = 0
+    while taken < LARGE:
+        scene.network.advance(KEEPALIVE)
+        assert adaptor.gives_up_at() > scene.now
+        # Something is always going on at a router.
+        scene.nodes[0].router.handle_deadline(scene.now)
+        taken += sum(map(len, adaptor.data_to_send(65536)))
+        scene.run()
+    scene.client.lose()
+    scene.run()
     scene.close()
 
 

@@ -12,6 +12,7 @@ from van.adaptors.http.exchange import Channel, Exchange
 from van.adaptors.http.http1 import Complaints
 from van.adaptors.http.http2_connection import NO_ERROR, Http2Connection, Http2Owner, Http2Stream, StreamSink
 from van.adaptors.http.http2_fields import Fields
+from van.adaptors.http.http2_limits import PROGRESS
 from van.adaptors.service import PeerInfo, Service
 from van.routing.adaptor import LARGE_READ_SIZE, Adaptor
 from van.routing.router import Router
@@ -204,6 +205,8 @@ class Http2Adaptor(Adaptor):
             chunks += self.connection.take(limit)
             size = sum(map(len, chunks))
             self.service.octets_out += size
+            if size >= PROGRESS:
+                self.connection.progressed(self.router.now)
         if size < limit and self.connection.finished and not self._lingers():
             self.closed = True
         return chunks
@@ -228,6 +231,9 @@ class Http2Adaptor(Adaptor):
         for sink in self.sinks:
             deadline = min(deadline, sink.next_deadline())
         return deadline
+
+    def gives_up_at(self) -> float:
+        return self.connection.gives_up_at()
 
     def handle_deadline(self, now: float) -> None:
         for sink in list(self.sinks):

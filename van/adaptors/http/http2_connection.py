@@ -745,10 +745,24 @@ class Http2Connection:
             alive = self.heard + self.keepalive
         return min(alive, self._drain_by)
 
+    def progressed(self, now: float) -> None:
+        """The peer takes octets, and many: it need not be heard, and a PING waits behind them."""
+        self.heard = now
+        self._pinged = inf
+
+    def gives_up_at(self) -> float:
+        """When a peer that is not heard, and takes no octets, is given up; infinite while nothing is under way."""
+        if self.failed or self._is_idle():
+            return inf
+        return self.heard + self.keepalive + PING_TIMEOUT
+
     def handle_deadline(self, now: float) -> None:
         """Do what time asks for."""
         self.now = now
         if self.failed:
+            return
+        if now >= self.gives_up_at():
+            self.fail(NO_ERROR, "the peer does not answer")
             return
         if now >= self._drain_by:
             self._drained()

@@ -53,8 +53,10 @@ UPDATES_PER_DATA: Final = 8.0
 OPEN_TIMEOUT: Final = 30.0
 # Without a sign of life for so long while requests are under way the peer is asked for one, in seconds...
 KEEPALIVE: Final = 60.0
-# ...and given up when it says nothing for so long.
-PING_TIMEOUT: Final = 20.0
+# ...and given up when it says nothing for so long. A slow one has much to read before it sees what it is asked.
+PING_TIMEOUT: Final = 60.0
+# That a peer's socket takes so many octets at once is a sign of life, too: less goes into the buffers of a dead one.
+PROGRESS: Final = 16384
 # A connection without any request for so long is ended.
 IDLE_TIMEOUT: Final = 3600.0
 # From the announcement of the end on, so long are requests still taken whose client has not heard it yet.
