@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -258,6 +259,25 @@ async def test_a_port_that_another_has_is_waited_for() -> None:
         await until(lambda: late.addresses != [])
         assert not late.message
         late.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system chooses the address of answers")
+@pytest.mark.parametrize("host", ["127.0.0.5", "127.0.0.6", "::1"])
+async def test_answers_of_a_wildcard_come_from_the_address_that_was_asked(host: str) -> None:
+    async with scene() as running, server(running.nursery) as server_port:
+        await running.server(server_port)
+        service = UdpListeningService(running.router, "wild", "svc", nobody_logs)
+        url = ServiceUrl("udp", "", 0)
+        port = DatagramPort(service, url, running.router.wake_touched, running.logger, guarded=False)
+        await port.bind()
+        running.nursery.start_soon(port.run)
+        with await open_socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+            # What comes from elsewhere is not heard.
+            await client.connect((host, port.port))
+            for text in (b"1", b"2"):
+                await client.send(text)
+                assert await client.recv(100) == text
+        assert service.flows == 1
 
 
 async def test_ipv6() -> None:

@@ -11,7 +11,6 @@ A fault of ours costs the answer to one question.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -100,7 +99,8 @@ class DnsServer:
             break
         self.port = port
         for sock in sockets:
-            reader = DatagramSocket(sock, self._take_by(sock), _nobody_counts, _nothing, self._fault, batch=MAX_BATCH)
+            take = self._take_by(len(self._datagrams))
+            reader = DatagramSocket(sock, take, _nobody_counts, _nothing, self._fault, batch=MAX_BATCH)
             self._datagrams.append(reader)
         self.addresses = [address_text(sock.getsockname()) for sock in sockets]
 
@@ -158,15 +158,17 @@ class DnsServer:
 
     # -- UDP -----------------------------------------------------------------------------------------------------
 
-    def _take_by(self, sock: socket.socket) -> Callable[[bytes, Any, float], None]:
+    def _take_by(self, number: int) -> Callable[[bytes, Any, float], None]:
         def take(data: bytes, peer: Any, now: float) -> None:
-            verdict = self.rate.judge(peer[0], now)
+            reader = self._datagrams[number]
+            place = reader.place_of(peer)
+            verdict = self.rate.judge(place[0], now)
             if verdict != ANSWER:
-                self._complain(_TOO_MANY, "more than one network may ask over UDP", peer, now)
-            if verdict == DROP or not peer[1]:
+                self._complain(_TOO_MANY, "more than one network may ask over UDP", place, now)
+            if verdict == DROP or not place[1]:
                 # From port 0 nobody asks.
                 return
-            found = self._read(data, peer, now, udp=True)
+            found = self._read(data, place, now, udp=True)
             if verdict == TRUNCATE:
                 found = self.responder.truncated(found) if isinstance(found, Question) else None
             if isinstance(found, Question):
@@ -175,16 +177,16 @@ class DnsServer:
                 if found is None:
                     if self.pending < MAX_PENDING and self._nursery is not None:
                         self.pending += 1
-                        self._nursery.start_soon(self._answer_later, question, sock, peer)
+                        self._nursery.start_soon(self._answer_later, question, reader, peer)
                         return
                     found = self.responder.later(question)
             if found is not None:
-                _send(sock, found, peer)
+                _send(reader, found, peer)
 
         return take
 
-    async def _answer_later(self, question: Question, sock: socket.socket, peer: Any) -> None:
-        _send(sock, await self._find(question), peer)
+    async def _answer_later(self, question: Question, reader: DatagramSocket, peer: Any) -> None:
+        _send(reader, await self._find(question), peer)
 
     async def _find(self, question: Question) -> bytes:
         """The response to a question that takes time, and was counted as `pending`."""
@@ -261,10 +263,10 @@ class DnsServer:
                 return
 
 
-def _send(sock: socket.socket, wire: bytes, peer: Any) -> None:
+def _send(reader: DatagramSocket, wire: bytes, peer: Any) -> None:
     """A response that the socket does not take is lost: who asks, asks again."""
     with suppress(OSError):
-        sock.sendto(wire, peer)
+        reader.send(wire, peer)
 
 
 def _nobody_counts(reason: str, now: float, count: int) -> None:

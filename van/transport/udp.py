@@ -58,6 +58,13 @@ _REFUSED: Final = frozenset({
 # What a socket says that it has no room: the datagram is lost, as it is in any router.
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 
+# Linux: which of our addresses a datagram came to, and which an answer goes out from (ip(7), RFC 3542, 6.1).
+_IP_PKTINFO: Final = 8
+_IPV6_RECVPKTINFO: Final = 49
+_IPV6_PKTINFO: Final = 50
+_PKTINFO_SPACE: Final = 64
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
 Take = Callable[[bytes, Any, float], None]
 Lost = Callable[[str, float, int], None]
 
@@ -68,9 +75,24 @@ class DatagramSocket(Reader):
     `take` is called with each datagram, its peer and the time, `flush` after a batch of them. `lost` is called with a
     reason, the time and a count. `failed` is called with a fault of ours. `refused`: what becomes of an error that
     tells of the peer; it is ignored otherwise. batch: how many are read in one turn.
+
+    A peer is what `send` takes. Where the socket is bound to a wildcard it holds the address of ours that it knows, so
+    that answers come from there; `place_of` is its own.
     """
 
-    __slots__ = ("_batch", "_drops", "_drops_at", "_failed", "_flush", "_lost", "_refused", "_scope", "_take", "sock")
+    __slots__ = (
+        "_batch",
+        "_drops",
+        "_drops_at",
+        "_failed",
+        "_flush",
+        "_lost",
+        "_refused",
+        "_scope",
+        "_take",
+        "_wild",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -93,6 +115,33 @@ class DatagramSocket(Reader):
         self._drops = 0
         self._drops_at = 0.0
         self._scope: trio.CancelScope | None = None
+        self._wild = sys.platform == "linux" and sock.getsockname()[0] in _WILDCARDS
+        if self._wild and sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+        elif self._wild:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+    def place_of(self, peer: Any) -> Any:
+        """The socket address of a peer."""
+        return peer[0] if self._wild else peer
+
+    def send(self, data: bytes, peer: Any) -> None:
+        """Send a datagram to a peer. Raises OSError."""
+        if self._wild:
+            self.sock.sendmsg((data,), peer[1], 0, peer[0])
+        else:
+            self.sock.sendto(data, peer)
+
+    def _receive_at_wildcard(self, size: int) -> tuple[bytes, Any]:
+        """A datagram, and its peer with the address of ours that it knows. Raises OSError."""
+        data, notes, _, place = self.sock.recvmsg(size, _PKTINFO_SPACE)
+        for level, kind, info in notes:
+            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+                # Whatever interface leads there, and our address.
+                return data, (place, ((level, kind, b"\0\0\0\0" + info[4:8] + b"\0\0\0\0"),))
+            if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+                return data, (place, ((level, kind, info),))
+        return data, (place, ())
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Have it read, until `close`."""
@@ -125,7 +174,7 @@ class DatagramSocket(Reader):
         return octets
 
     def _receive(self, now: float) -> int:
-        receive = self.sock.recvfrom
+        receive = self._receive_at_wildcard if self._wild else self.sock.recvfrom
         take = self._take
         octets = 0
         for _ in range(self._batch):
@@ -339,17 +388,14 @@ class DatagramPort(DatagramEndpoint):
     def _take(self, sockets: list[socket.socket]) -> None:
         self._port = sockets[0].getsockname()[1] if sockets else self._port
         lost = self._listening.losses.count
-        for sock in sockets:
-            # A client is known by its address and the socket that it came by: its answers go out there.
-            self._sockets.append(DatagramSocket(sock, self._take_by(sock), lost, self._wake_touched, self._failed))
-
-    def _take_by(self, sock: socket.socket) -> Take:
         receive = self._listening.receive_datagram
+        for sock in sockets:
 
-        def take(data: bytes, peer: Any, now: float) -> None:
-            receive(data, (sock, peer), now)
+            def take(data: bytes, peer: Any, now: float, number: int = len(self._sockets)) -> None:
+                # A client is known by its address and the socket that it came by: its answers go out there.
+                receive(data, (number, peer), now)
 
-        return take
+            self._sockets.append(DatagramSocket(sock, take, lost, self._wake_touched, self._failed))
 
     def stop(self) -> None:
         super().stop()
@@ -394,9 +440,10 @@ class DatagramPort(DatagramEndpoint):
                 return
 
     def _send(self) -> None:
-        for data, (sock, peer) in self._listening.datagrams_to_send():
+        sockets = self._sockets
+        for data, (number, peer) in self._listening.datagrams_to_send():
             try:
-                sock.sendto(data, peer)
+                sockets[number].send(data, peer)
             except OSError as error:
                 self._listening.losses.count(_why_lost(error), trio.current_time())
 
