@@ -365,9 +365,12 @@ class ServerExchange(Exchange):
             return True
         return incoming.window.passed_on == 0
 
-    def answer(self, head: ResponseHead, more: bool = False) -> None:
-        """Send the response. more: `body` and `end` follow, perhaps in the same batch."""
+    def answer(self, head: ResponseHead, more: bool = False, body: bytes = b"") -> None:
+        """Send the response. more: `body` and `end` follow, perhaps in the same batch; else `body` is all of it."""
         self._response = head
+        if body:
+            self._pieces.append(body)
+            self._size = len(body)
         if more:
             self.service.begun.append(self)
             self.service.session.wake()

@@ -28,6 +28,7 @@ from van.adaptors.http.http1 import (
     too_large,
     upgrade_of,
 )
+from van.adaptors.http.http1_usual import usual_response
 from van.adaptors.http.mapping import Fields, ResponseHead, end_to_end
 from van.adaptors.http.near_side import IDEMPOTENT
 from van.adaptors.service import PeerInfo
@@ -186,6 +187,8 @@ class Http1ServerConnection(Adaptor):
         self._in_head = False
         self._body_writer = BodyWriter(0, False)
         self._upgrade = False
+        # h11 reads the response, and knows what was asked.
+        self._told_h11 = False
         # The request was written to its end; the response has begun; it has ended.
         self._asked = False
         self._answering = False
@@ -225,9 +228,35 @@ class Http1ServerConnection(Adaptor):
             exchange.body(data)
             self.reading = exchange.room() > 0
         else:
-            self._heard = True
-            self._http.receive_data(data)
-            self._advance(exchange)
+            if not self._heard:
+                self._heard = True
+                if self._take_usual(exchange, data):
+                    return
+            self._read(exchange, data)
+
+    def _take_usual(self, exchange: ServerExchange, data: bytes) -> bool:
+        """Take a response that is all here and a usual one; returns whether it is."""
+        if self._upgrade:
+            return False
+        usual = usual_response(data, exchange.request.method == b"HEAD")
+        if usual is None:
+            return False
+        status, fields, body = usual
+        self._answered = True
+        exchange.answer(ResponseHead(status, fields), False, body)
+        self._done()
+        return True
+
+    def _read(self, exchange: ServerExchange, data: bytes) -> None:
+        """Have h11 read."""
+        http = self._http
+        if not self._told_h11:
+            # What matters of the request to who reads the response.
+            self._told_h11 = True
+            http.send(_UPGRADE if self._upgrade else _asking(exchange.request.method))
+            http.send(_ASKED)
+        http.receive_data(data)
+        self._advance(exchange)
 
     def receive_eof(self, now: float) -> None:
         self.router.now = now
@@ -245,8 +274,7 @@ class Http1ServerConnection(Adaptor):
             self.closed = True
             self.service.serve_anew(exchange)
         else:
-            self._http.receive_data(b"")
-            self._advance(exchange)
+            self._read(exchange, b"")
 
     def data_to_send(self, limit: int) -> list[Octets]:
         self.channel.work()
@@ -348,9 +376,7 @@ class Http1ServerConnection(Adaptor):
             fields += [(b"te", b"trailers"), (b"connection", b"te")]
         self._body_writer = BodyWriter(length, chunked)
         self._out.append(head_of(b"%b %b HTTP/1.1\r\n" % (request.method, request.target), fields))
-        # What matters of it to who reads the response.
-        self._http.send(_UPGRADE if self._upgrade else _asking(request.method))
-        self._http.send(_ASKED)
+        self._told_h11 = False
 
     def _ask(self, exchange: ServerExchange, limit: int, out: list[Octets]) -> None:
         """Pass on what there is of the request's body."""
@@ -452,18 +478,14 @@ class Http1ServerConnection(Adaptor):
         """The response was taken to its end."""
         http = self._http
         self.exchange = None
-        if (
-            self._raw
-            or not self._asked
-            or not cycle_over(http)
-            or http.trailing_data[0]
-        ):
+        if self._raw or not self._asked or self._leaving:
             self.discard()
             return
-        if self._leaving:
-            self.discard()
-            return
-        http.start_next_cycle()
+        if self._told_h11:
+            if not cycle_over(http) or http.trailing_data[0]:
+                self.discard()
+                return
+            http.start_next_cycle()
         self._served += 1
         self._rest()
 

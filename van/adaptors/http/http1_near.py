@@ -31,6 +31,7 @@ from van.adaptors.http.http1 import (
     too_large,
     upgrade_of,
 )
+from van.adaptors.http.http1_usual import UsualRequest, usual_request
 from van.adaptors.http.mapping import Fields, RequestHead, ResponseHead, end_to_end, takes_trailers
 from van.adaptors.http.near_side import DEFAULT_TIMEOUT, ClientExchange, HttpListeningService
 from van.adaptors.service import PeerInfo
@@ -113,6 +114,10 @@ class Http1ClientConnection(Adaptor):
         # wants another protocol, and the connection after this.
         self._in_head = False
         self._request_read = False
+        self._version = "1.1"
+        # It was read without h11, and so was what came behind it.
+        self._usual = False
+        self._ahead = b""
         self._expects = False
         self._upgrade = False
         self._keep_alive = True
@@ -138,9 +143,26 @@ class Http1ClientConnection(Adaptor):
             if exchange is not None:
                 exchange.body(data)
                 self.reading = exchange.room() > 0
-        elif not self._discards:
-            self._http.receive_data(data)
-            self._advance()
+        elif self._discards:
+            pass
+        elif self._usual:
+            # The request that is being answered was read without h11.
+            self._ahead += data
+            self.reading = len(self._ahead) < MAX_AHEAD
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Read octets of requests."""
+        if self.exchange is None and not self._in_head:
+            usual = usual_request(data)
+            if usual is not None and self._begin_usual(usual):
+                if usual.end < len(data):
+                    self._ahead = data[usual.end :]
+                    self.reading = len(self._ahead) < MAX_AHEAD
+                return
+        self._http.receive_data(data)
+        self._advance()
 
     def receive_eof(self, now: float) -> None:
         self.router.now = now
@@ -152,7 +174,7 @@ class Http1ClientConnection(Adaptor):
                 self.router.touch(self)
         elif self._discards or exchange is None:
             self.closed = True
-        else:
+        elif not self._usual:
             # A client that has said all may still read. In the middle of a request it has given it up.
             self._http.receive_data(b"")
             self._advance()
@@ -298,7 +320,25 @@ class Http1ClientConnection(Adaptor):
         """Whether more may come from the client."""
         if self._raw or not self._request_read:
             return exchange.room() > 0
-        return len(self._http.trailing_data[0]) < MAX_AHEAD
+        return len(self._ahead if self._usual else self._http.trailing_data[0]) < MAX_AHEAD
+
+    def _begin_usual(self, usual: UsualRequest) -> bool:
+        """Begin with a request that was read without h11; False for one that would be refused, which h11 shall read."""
+        service = self.service
+        body = usual.body
+        limit = service.max_body_size
+        if usual.method == b"CONNECT" or not is_authority(usual.host) or 0 < limit < len(body):
+            return False
+        self._usual = self._request_read = self._keep_alive = True
+        self._version = "1.1"
+        self._has_body = usual.method != b"HEAD"
+        self._upgrade = self._expects = self._answering = False
+        self._deadline = inf
+        scheme = b"https" if self.info.encrypted else b"http"
+        head = RequestHead(usual.method, usual.target, usual.fields, authority=usual.host, scheme=scheme)
+        exchange = self.exchange = service.exchange(self.channel, self._told)
+        exchange.start(head, False, body)
+        return True
 
     def _request(self, event: h11.Request) -> None:
         """A request has come as far as its head. Raises _RefusedError for one that is not passed on."""
@@ -314,6 +354,7 @@ class Http1ClientConnection(Adaptor):
         length = -1
         chunked = False
         host = b""
+        self._version = version.decode()
         self._keep_alive = version == b"1.1"
         expects = False
         for name, value in raw:
@@ -351,7 +392,7 @@ class Http1ClientConnection(Adaptor):
             [field for field in end_to_end(raw) if field[0] != b"expect"],
             authority=authority or host,
             scheme=b"https" if self.info.encrypted else b"http",
-            version=version.decode(),
+            version=self._version,
             upgrade=upgrade,
             trailers=takes_trailers(raw),
         )
@@ -411,7 +452,7 @@ class Http1ClientConnection(Adaptor):
                 length = exchange.size()
                 if length >= 0:
                     more.append((b"content-length", b"%d" % length))
-            chunked = length < 0 and self._http.their_http_version == b"1.1"
+            chunked = length < 0 and self._version == "1.1"
             if chunked:
                 more.append((b"transfer-encoding", b"chunked"))
             elif length < 0:
@@ -454,15 +495,19 @@ class Http1ClientConnection(Adaptor):
 
     def _next_request(self) -> None:
         self.exchange = None
-        ahead = self._http.trailing_data[0]
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+        if self._usual:
+            ahead = self._ahead
+            self._ahead = b""
+            self._usual = False
+        else:
+            ahead = self._http.trailing_data[0]
+            self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
         self._request_read = False
         self._answering = False
         self.reading = True
         self._deadline = self.router.now + self.service.idle_timeout
         if ahead:
-            self._http.receive_data(ahead)
-            self._advance()
+            self._take(ahead)
         if self._eof and self.exchange is None:
             self.closed = True
 

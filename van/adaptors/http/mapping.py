@@ -75,7 +75,7 @@ HOP_BY_HOP: Final = frozenset(
 # RFC 9110, 5.6.2 and 5.5: a token, and a value without controls. Anything else in a message could become a line, or a
 # request, of its own where it is written out.
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb":[ \t]*[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
+_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb"+:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _IS_TOKEN: Final = re.compile(_TOKEN)
 _IS_TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 _IS_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")

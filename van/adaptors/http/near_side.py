@@ -339,8 +339,8 @@ class ClientExchange(Exchange):
 
     # -- for the owner -------------------------------------------------------------------------------------------
 
-    def start(self, head: RequestHead, more: bool = False) -> None:
-        """Send a request. more: `body` and `end` follow, perhaps in the same batch."""
+    def start(self, head: RequestHead, more: bool = False, body: bytes = b"") -> None:
+        """Send a request. more: `body` and `end` follow, perhaps in the same batch; else `body` is all of its body."""
         service = self.service
         service.requests += 1
         self._request = head
@@ -352,6 +352,9 @@ class ClientExchange(Exchange):
             service.begun.append(self)
             service.session.wake()
         else:
+            if body:
+                self._pieces = [body]
+                self._size = len(body)
             self._request_ended = True
             self.dispatch()
 
