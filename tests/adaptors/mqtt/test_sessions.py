@@ -111,6 +111,35 @@ def test_the_new_connection_of_a_client_wins(level: int) -> None:
     scene.close()
 
 
+def test_a_session_that_was_idle_for_long_is_taken_over_whole() -> None:
+    scene = Scene()
+    first = scene.peer("me", expiry=60)
+    first.subscribe("t", 1)
+    scene.advance(10_000)
+    second = scene.peer("me", clean_start=False, expiry=60)
+    assert first.ended()
+    scene.peer("p").publish("t", b"x", qos=1)
+    assert second.payloads == [b"x"]
+    scene.close()
+
+
+def test_who_begins_anew_does_so_although_a_will_still_waits_for_credit() -> None:
+    scene = Scene()
+    watcher = scene.nodes[0].client().receiver("mqtt/wills/me", credit=0)
+    peer = scene.peer("me", expiry=60, will=Will("wills/me", b"alas", qos=1))
+    peer.subscribe("t", 1)
+    for number in range(100):
+        peer.publish("wills/me", b"%d" % number, qos=1)
+    peer.lose()
+    back = scene.peer("me", clean_start=True)
+    assert not scene.service.clients["me"].held
+    assert not scene.service.clients["me"].state.present
+    watcher.credit(500)
+    scene.run()
+    back.lose()
+    scene.service.stop()
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_was_not_acknowledged_is_sent_again(level: int) -> None:
     scene = Scene()

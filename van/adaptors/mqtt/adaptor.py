@@ -78,7 +78,7 @@ class _Owner(ConnectionOwner):
         connection = self.adaptor.connection
         connect = connection.connect
         will = connect.will if connect is not None and not clean else None
-        self._client().disconnected(connection.now, will)
+        self._client().disconnected(self.adaptor.router.now, will)
         # Somebody else may have ended it: there is a farewell to write.
         self.adaptor.router.touch(self.adaptor)
 

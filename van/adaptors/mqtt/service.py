@@ -137,8 +137,9 @@ class MqttService(Service):
         max_sessions: int = MAX_SESSIONS,
         max_stored_octets: int = MAX_STORED_OCTETS,
     ) -> None:
+        addresses = Addresses(prefix)
         super().__init__(router, name, prefix, log)
-        self.addresses = Addresses(prefix)
+        self.addresses = addresses
         self.settings = settings if settings is not None else Settings()
         self.admit = admit
         self.max_sessions = max_sessions
@@ -209,7 +210,7 @@ class MqttService(Service):
                 known.state.will_at = min(known.state.will_at, now)
                 known.state.expires_at = now
             known.handle_deadline(now)
-            if known.over:
+            if known.over or connect.clean_start:
                 known = None
         if known is None:
             if client_id in self.clients:
