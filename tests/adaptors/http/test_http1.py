@@ -99,6 +99,18 @@ def test_chunked_bodies_and_trailers_both_ways(scene: Scene) -> None:
     scene.close()
 
 
+def test_trailers_of_a_small_body_that_is_there_at_once(scene: Scene) -> None:
+    client = scene.client()
+    octets = b"3\r\nabc\r\n0\r\ndigest: 7\r\n\r\n"
+    client.say(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + octets)
+    end = scene.server.end()
+    assert b"transfer-encoding: chunked" in head_of(end.heard)[1]
+    assert body_of(end.take()).endswith(b"0\r\ndigest: 7\r\n\r\n")
+    end.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + octets)
+    assert body_of(client.take()).endswith(b"0\r\ndigest: 7\r\n\r\n")
+    scene.close()
+
+
 def test_a_small_body_that_is_there_at_once_needs_no_chunks(scene: Scene) -> None:
     if scene.network.piece:
         pytest.skip("octet by octet it comes in portions")

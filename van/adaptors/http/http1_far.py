@@ -366,8 +366,9 @@ class Http1ServerConnection(Adaptor):
             fields = [field for field in fields if field[0] != b"content-length"]
             fields += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
         elif length < 0:
-            length = size
-            if size < 0:
+            # Trailers, which are known where all of it is here, need chunks.
+            length = -1 if exchange.trailers else size
+            if length < 0:
                 chunked = True
                 fields.append((b"transfer-encoding", b"chunked"))
             elif size or request.method not in _BODILESS:
