@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.adaptors.udp.scene import Scene
@@ -32,7 +32,9 @@ def test_what_is_written_is_read(datagram: bytes, to: str, reply_to: str, flow_i
     assert message.properties.to == to
 
 
-@given(st.binary(max_size=200), st.integers(0, 300))
+@given(st.binary(max_size=400), st.integers(0, 500))
+@example(b"", 22)
+@example(b"x" * 300, 25)
 def test_a_message_that_is_cut_or_followed_is_no_datagram_of_ours(datagram: bytes, cut: int) -> None:
     payload = head("a", "b", "c") + body(datagram)
     assert split(payload + b"x") is None

@@ -78,13 +78,12 @@ def split(payload: bytes) -> tuple[bytes, bytes] | None:
     code = payload[end + 3 : end + 4]
     if code == b"\xa0":
         start = end + 5
-        size = payload[start - 1] if len(payload) >= start else -1
     elif code == b"\xb0":
         start = end + 8
-        size = int.from_bytes(payload[start - 4 : start], "big") if len(payload) >= start else -1
     else:
         return None
-    if len(payload) - start != size:
+    # What is cut within its size has no datagram, whatever the octets of it that are there.
+    if len(payload) < start or len(payload) - start != int.from_bytes(payload[end + 4 : start], "big"):
         return None
     return payload[:end], payload[start:]
 
