@@ -14,6 +14,8 @@ import trio.testing
 from tests.transport.scenes import until
 from van.routing.adaptor import Adaptor
 from van.transport.driver import run_adaptor
+from van.transport.light import LightDriver
+from van.transport.poller import the_poller
 
 # More than the sockets of both sides take.
 PLENTY = bytes(16 * 1024 * 1024)
@@ -53,6 +55,10 @@ class Plain(Adaptor):
         self.closed = True
         self.on_wake()
 
+    def wake(self) -> None:
+        """As what is called after each batch."""
+        self.on_wake()
+
 
 Open = Callable[[Adaptor], object]
 
@@ -81,11 +87,29 @@ async def over_memory(adaptor: Adaptor) -> AsyncIterator[trio.abc.HalfCloseableS
         nursery.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def over_light(adaptor: Adaptor) -> AsyncIterator[trio.SocketStream]:
+    """Without a task of the connection's own."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    peer = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
+    stream = await listeners[0].accept()
+    await listeners[0].aclose()
+    poller = the_poller()
+    assert poller is not None
+    ends: list[Exception | None] = []
+    driver = LightDriver(stream, adaptor, nobody, poller, ends.append)
+    async with peer:
+        yield peer
+    driver.cut()
+    assert ends == [None]
+
+
 def nobody() -> None:
     """No other adaptor is touched."""
 
 
-both = pytest.mark.parametrize("opened", [over_socket, over_memory], ids=["socket", "memory"])
+both = pytest.mark.parametrize("opened", [over_socket, over_memory, over_light], ids=["socket", "memory", "light"])
+sockets = pytest.mark.parametrize("opened", [over_socket, over_light], ids=["socket", "light"])
 
 
 @both
@@ -149,9 +173,10 @@ async def test_one_direction_ends_and_the_other_goes_on(opened: Open) -> None:
         await until(lambda: adaptor.lost)
 
 
-async def test_a_stream_that_has_ended_both_ways_waits_for_its_reader() -> None:
+@sockets
+async def test_a_stream_that_has_ended_both_ways_waits_for_its_reader(opened: Open) -> None:
     adaptor = Plain()
-    async with over_socket(adaptor) as peer:
+    async with opened(adaptor) as peer:  # type: ignore[attr-defined]
         adaptor.reading = False
         adaptor.write_ended = True
         adaptor.on_wake()
@@ -169,9 +194,10 @@ async def test_a_stream_that_has_ended_both_ways_waits_for_its_reader() -> None:
         await until(lambda: adaptor.lost)
 
 
-async def test_a_reset_is_noticed_although_nothing_is_read() -> None:
+@sockets
+async def test_a_reset_is_noticed_although_nothing_is_read(opened: Open) -> None:
     adaptor = Plain()
-    async with over_socket(adaptor) as peer:
+    async with opened(adaptor) as peer:  # type: ignore[attr-defined]
         adaptor.reading = False
         adaptor.on_wake()
         peer.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -180,18 +206,20 @@ async def test_a_reset_is_noticed_although_nothing_is_read() -> None:
         assert "reset" in adaptor.reason
 
 
-async def test_the_peer_sees_a_reset() -> None:
+@sockets
+async def test_the_peer_sees_a_reset(opened: Open) -> None:
     adaptor = Plain()
-    async with over_socket(adaptor) as peer:
+    async with opened(adaptor) as peer:  # type: ignore[attr-defined]
         adaptor.resets = True
         adaptor.end()
         with pytest.raises(trio.BrokenResourceError):
             await peer.receive_some()
 
 
-async def test_it_looks_while_the_socket_takes_nothing() -> None:
+@sockets
+async def test_it_looks_while_the_socket_takes_nothing(opened: Open) -> None:
     adaptor = Plain()
-    async with over_socket(adaptor) as peer:
+    async with opened(adaptor) as peer:  # type: ignore[attr-defined]
         adaptor.out.append(PLENTY)
         adaptor.on_wake()
         assert adaptor.looks == 0
@@ -225,7 +253,8 @@ async def test_a_fault_while_it_looks_ends_this_connection() -> None:
             await trio.sleep_forever()
 
 
-async def test_who_is_paused_by_another_in_the_turn_in_which_both_could_be_read_is_not_broken() -> None:
+@sockets
+async def test_who_is_paused_by_another_in_the_turn_in_which_both_could_be_read_is_not_broken(opened: Open) -> None:
     class Pauses(Plain):
         other: Pauses
 
@@ -237,7 +266,7 @@ async def test_who_is_paused_by_another_in_the_turn_in_which_both_could_be_read_
 
     one, two = Pauses(), Pauses()
     one.other, two.other = two, one
-    async with over_socket(one) as peer, over_socket(two) as other:
+    async with opened(one) as peer, opened(two) as other:  # type: ignore[attr-defined]
         for stream in (peer, other):
             # Without a turn of the loop between.
             os.write(stream.socket.fileno(), b"hello")
@@ -249,3 +278,42 @@ async def test_who_is_paused_by_another_in_the_turn_in_which_both_could_be_read_
         paused.reading = True
         paused.on_wake()
         await until(lambda: paused.got == b"hello")
+
+
+@pytest.mark.parametrize("when", ["receive_data", "data_to_send", "connection_lost"])
+async def test_a_fault_of_one_without_a_task_is_told(when: str) -> None:
+    class Faulty(Plain):
+        def receive_data(self, data: bytes, now: float) -> None:
+            super().receive_data(data, now)
+            self.closed = when == "connection_lost"
+            self._fault("receive_data")
+
+        def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+            if self.got:
+                self._fault("data_to_send")
+            return super().data_to_send(limit)
+
+        def connection_lost(self, now: float) -> None:
+            super().connection_lost(now)
+            self._fault("connection_lost")
+
+        def _fault(self, where: str) -> None:
+            if where == when:
+                raise RuntimeError("planted fault")
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    peer = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
+    stream = await listeners[0].accept()
+    await listeners[0].aclose()
+    poller = the_poller()
+    assert poller is not None
+    adaptor = Faulty()
+    ends: list[Exception | None] = []
+    LightDriver(stream, adaptor, adaptor.wake, poller, ends.append)
+    async with peer:
+        await peer.send_all(b"hello")
+        await until(lambda: bool(ends))
+        assert [str(end) for end in ends] == ["planted fault"]
+        assert adaptor.lost
+        with pytest.raises(trio.BrokenResourceError):
+            await peer.receive_some()

@@ -44,6 +44,8 @@ class Adaptor:
     nothing will follow what `data_to_send` still returns, although the peer may go on: the driver then ends its side of
     the stream. With `resets` the stream is reset, not ended, once the adaptor has closed or is lost. `ends_at_once`
     says that the peer's end costs little: the driver need not see to it that many of them leave others their turns.
+    One that is `light` has no deadlines either, and closes only when everything is out or with `resets`: it may be
+    driven without a task (`van.transport.light`).
     """
 
     def __init__(self) -> None:
@@ -60,6 +62,7 @@ class Adaptor:
         self.write_ended = False
         self.resets = False
         self.ends_at_once = False
+        self.light = False
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take octets from the peer. `now` is in seconds of the driver's clock. Never raises for what a peer sends."""

@@ -42,7 +42,7 @@ MAX_CHUNKS: Final = 512
 # How long an adaptor that has closed may take to get its last octets out, in seconds.
 LINGER: Final = 5.0
 # SO_LINGER switched on, with no time to linger.
-_RESET: Final = struct.pack("ii", 1, 0)
+RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Driver(Reader):
@@ -530,7 +530,7 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
             raise driver.fault
     finally:
         driver.stop_reading()
-        adaptor.on_wake = _gone
+        adaptor.on_wake = gone
         if adaptor.departs and not driver.failed:
             adaptor.departed = True
             adaptor.depart(driver.descriptor)
@@ -539,7 +539,7 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
         if adaptor.resets and isinstance(stream, trio.SocketStream):
             # RFC 1122, 4.2.2.13: what is not out by now is thrown away, and the peer sees a reset.
             with suppress(OSError):
-                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         if isinstance(stream, trio.SocketStream):
             # It is closed by the system: there is nothing to wait for.
             stream.socket.close()
@@ -549,5 +549,5 @@ async def run_adaptor(stream: trio.abc.Stream, adaptor: Adaptor, wake_touched: C
                 await stream.aclose()
 
 
-def _gone() -> None:
+def gone() -> None:
     """Stand in for `on_wake` when the driver has ended."""

@@ -32,9 +32,10 @@ from van.transport.backoff import Backoff
 from van.transport.dial import CONNECT_TIMEOUT
 from van.transport.driver import run_adaptor
 from van.transport.errors import TransportError, os_reason
+from van.transport.light import LightDriver
 from van.transport.limits import ConnectionLimit, Repeated
 from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS, sole
-from van.transport.poller import elsewhere, rung_by
+from van.transport.poller import Poller, elsewhere, rung_by, the_poller
 from van.transport.service_url import ServiceUrl
 from van.transport.tcp import address_text, bind_tcp, keep_alive, open_tcp, peer_text
 from van.transport.tls import (
@@ -147,6 +148,10 @@ class ServiceEndpoint:
         self._serving = trio.CancelScope()
         self._stopping = trio.Event()
         self._full = Repeated(REPEAT_SECONDS)
+        # Those that are driven without a task; set when there is none any more; a fault of one that was not guarded.
+        self._light: dict[Adaptor, LightDriver] = {}
+        self._light_over = trio.Event()
+        self._fault: Exception | None = None
 
     @property
     def connections(self) -> int:
@@ -206,6 +211,7 @@ class ServiceEndpoint:
         for adaptor in tuple(self.open):
             adaptor.close(condition, description)
             adaptor.on_wake()
+        self._wake_touched()
 
     # -- connections
 
@@ -230,20 +236,65 @@ class ServiceEndpoint:
         self._on_over()
 
     async def _drive(self, stream: trio.abc.Stream, adaptor: Adaptor, info: PeerInfo) -> None:
-        began = trio.current_time()
-        self.open[adaptor] = ServiceConnection(adaptor, info, self._new_number(), began)
-        self.opened += 1
-        self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
+        connection = self._opened(adaptor, info)
         try:
             await run_adaptor(stream, adaptor, self._wake_touched)
         finally:
-            del self.open[adaptor]
-            self._logger.debug(
-                "connection closed",
-                peer=address_text(info.peer),
-                reason=adaptor.reason or "the end",
-                seconds=round(trio.current_time() - began, 3),
-            )
+            self._closed(connection)
+
+    def _drive_light(self, tcp: trio.SocketStream, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> None:
+        """Drive a connection without a task. It was counted, and is no more when it has ended; the socket is taken."""
+        connection = self._opened(adaptor, info)
+
+        def over(fault: Exception | None) -> None:
+            self._light.pop(adaptor, None)
+            self._closed(connection)
+            self._release()
+            if fault is not None:
+                self._tell_fault(fault, info.peer)
+            if not self._light:
+                self._light_over.set()
+
+        driver = LightDriver(tcp, adaptor, self._wake_touched, poller, over)
+        if adaptor in self.open:
+            self._light[adaptor] = driver
+        self._wake_touched()
+
+    async def _until_light_over(self) -> None:
+        """Wait for the last connection without a task."""
+        while self._light:
+            self._light_over = trio.Event()
+            await self._light_over.wait()
+        if self._fault is not None:
+            raise self._fault
+
+    def _cut_light(self) -> None:
+        for driver in tuple(self._light.values()):
+            driver.cut()
+        self._wake_touched()
+
+    def _opened(self, adaptor: Adaptor, info: PeerInfo) -> ServiceConnection:
+        connection = ServiceConnection(adaptor, info, self._new_number(), trio.current_time())
+        self.open[adaptor] = connection
+        self.opened += 1
+        self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
+        return connection
+
+    def _closed(self, connection: ServiceConnection) -> None:
+        del self.open[connection.adaptor]
+        self._logger.debug(
+            "connection closed",
+            peer=address_text(connection.info.peer),
+            reason=connection.adaptor.reason or "the end",
+            seconds=round(trio.current_time() - connection.opened_at, 3),
+        )
+
+    def _tell_fault(self, fault: BaseException, peer: tuple[str, int]) -> None:
+        """A fault of ours has ended a connection."""
+        self.failed += 1
+        if not self._guarded and isinstance(fault, Exception):
+            self._fault = fault
+        self._logger.error("connection failed, a fault of ours", peer=address_text(peer), exc_info=fault)
 
     async def _guard(self, serve: Callable[[], Awaitable[None]], peer: tuple[str, int]) -> None:
         """What goes wrong in one connection ends that connection."""
@@ -252,9 +303,8 @@ class ServiceEndpoint:
             return
         try:
             await serve()
-        except* Exception as group:
-            self.failed += 1
-            self._logger.exception("connection failed, a fault of ours", peer=address_text(peer), exc_info=sole(group))
+        except* Exception as group:  # noqa: BLE001 - it is told
+            self._tell_fault(sole(group), peer)
 
 
 class ServicePort(ServiceEndpoint):
@@ -379,9 +429,11 @@ class ServicePort(ServiceEndpoint):
                 async with trio.open_nursery() as connections:
                     while not self._stopping.is_set():
                         await self._open(connections)
+                    await self._until_light_over()
         finally:
             self._running = False
             self._unbind()
+            self._cut_light()
             self._service.stop()
             self._wake_touched()
 
@@ -457,10 +509,39 @@ class ServicePort(ServiceEndpoint):
                 continue
             if self._admit(lambda stream=stream: peer_text(stream)):  # type: ignore[misc]
                 stream.socket.close()
-            else:
+            elif self._tls or self._proxy_protocol:
                 connections.start_soon(self._serve, stream)
+            else:
+                self._serve_at_once(stream, connections)
 
     # -- one connection
+
+    def _serve_at_once(self, tcp: trio.SocketStream, connections: trio.Nursery) -> None:
+        """Begin to serve a connection that needs no task until its adaptor is there, or none at all."""
+        info = _info_or_none(tcp)
+        poller = the_poller()
+        if info is not None:
+            keep_alive(tcp)
+            self._listening.router.now = trio.current_time()
+            try:
+                adaptor = self._listening.accept(info)
+            except Exception as fault:  # noqa: BLE001 - it ends this connection
+                self._tell_fault(fault, info.peer)
+            else:
+                if adaptor.light and poller is not None:
+                    self._drive_light(tcp, adaptor, info, poller)
+                else:
+                    connections.start_soon(self._serve_adaptor, tcp, adaptor, info)
+                return
+        self._release()
+        tcp.socket.close()
+
+    async def _serve_adaptor(self, tcp: trio.SocketStream, adaptor: Adaptor, info: PeerInfo) -> None:
+        try:
+            await self._guard(partial(self._drive, tcp, adaptor, info), info.peer)
+        finally:
+            self._release()
+            tcp.socket.close()
 
     async def _serve(self, tcp: trio.SocketStream) -> None:
         try:
@@ -619,13 +700,17 @@ class ServiceDialer(ServiceEndpoint):
         return self._credentials.client_context(verify_hostname=self._verify_hostname, alpn=alpn or self._alpn)
 
     async def run(self) -> None:
-        with self._serving:
-            async with trio.open_nursery() as self._nursery:
-                for early in self._early:
-                    self._nursery.start_soon(self._attempt, *early)
-                self._early.clear()
-                await self._stopping.wait()
-        self._nursery = None
+        try:
+            with self._serving:
+                async with trio.open_nursery() as self._nursery:
+                    for early in self._early:
+                        self._nursery.start_soon(self._attempt, *early)
+                    self._early.clear()
+                    await self._stopping.wait()
+                await self._until_light_over()
+        finally:
+            self._nursery = None
+            self._cut_light()
 
     def _dial(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...] = ()) -> None:
         """What the service calls (`Dial`)."""
@@ -653,12 +738,17 @@ class ServiceDialer(ServiceEndpoint):
         if reason:
             self._tell(failed, reason)
             return
+        stood: list[Adaptor] = []
         try:
-            await self._guard(partial(self._connect, connected, failed, alpn), (self.url.host, self.url.port))
+            await self._guard(partial(self._connect, connected, failed, alpn, stood), (self.url.host, self.url.port))
         finally:
-            self._release()
+            if not stood:
+                self._release()
 
-    async def _connect(self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...]) -> None:
+    async def _connect(
+        self, connected: MakeAdaptor, failed: DialFailed, alpn: tuple[str, ...], stood: list[Adaptor]
+    ) -> None:
+        """Connect, and drive the connection. It is put into `stood` when it goes on by itself, without this task."""
         if self._turns.waiting >= WAITING_DIALS:
             self._tell(failed, f"{self.url}: too many connections are being made")
             return
@@ -689,12 +779,19 @@ class ServiceDialer(ServiceEndpoint):
             self._tell(failed, reason)
             return
         self.message = ""
+        assert tcp is not None
+        poller = the_poller()
         try:
             self._service.router.now = trio.current_time()
-            await self._drive(stream, connected(info), info)
+            adaptor = connected(info)
+            if stream is tcp and adaptor.light and poller is not None:
+                stood.append(adaptor)
+                self._drive_light(tcp, adaptor, info, poller)
+            else:
+                await self._drive(stream, adaptor, info)
         finally:
-            assert tcp is not None
-            tcp.socket.close()
+            if not stood:
+                tcp.socket.close()
 
     def _tell(self, failed: DialFailed, reason: str) -> None:
         """A connection could not be made: the service tells whoever waits for it."""

@@ -90,6 +90,7 @@ class Flow(Adaptor):
         self.octets_out = 0
         self.reading = False
         self.ends_at_once = True
+        self.light = idle_timeout <= 0
         self.idle_timeout = idle_timeout
         # To be written before anything else of the stream.
         self._early: deque[bytes | memoryview] = deque()

@@ -6,6 +6,7 @@ nothing is read from the client before. So each connection goes to one server, a
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
@@ -25,6 +26,8 @@ STREAMS: Final = 1
 # What is read at once of a connection that has to begin with a header of the PROXY protocol; octets behind it wait here
 # until the server's end stands.
 HEADER_READ: Final = 4096
+# ...which has to be there within so many seconds.
+HEADER_SECONDS: Final = 10.0
 # A client whose stream was turned away, or found nobody, is tried again with somebody else: nothing of it has gone to
 # a server yet. There are seldom more servers that have just died.
 ATTEMPTS: Final = 3
@@ -92,6 +95,8 @@ class ListeningFlow(Flow):
         if service.proxy_protocol:
             self.reading = True
             self.read_size = HEADER_READ
+            self.light = False
+            self._look_at = service.router.now + HEADER_SECONDS
         else:
             self._call()
 
@@ -149,6 +154,7 @@ class ListeningFlow(Flow):
         if header is None:
             return
         self._read = self._read[header.size :]
+        self._look_at = inf
         self.reading = False
         if header.client is not None:
             self.client = header.client
@@ -157,6 +163,14 @@ class ListeningFlow(Flow):
             self._call()
         except AmqpLinkError as refusal:
             self.fail(refusal.description)
+
+    def handle_deadline(self, now: float) -> None:
+        if self.opened:
+            super().handle_deadline(now)
+        elif now >= self._look_at:
+            self.router.now = now
+            self._look_at = inf
+            self.fail(f"no header of the PROXY protocol within {HEADER_SECONDS:g} s")
 
     def take_ready(self) -> None:
         session = self.session

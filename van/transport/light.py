@@ -1,0 +1,234 @@
+"""A driver without a task, for connections that begin and end by the thousand.
+
+An adaptor that is `light` wants nothing but its octets carried: it closes when everything is out, or to be reset; it
+has no deadlines; the end of its peer costs little. Over a plain socket the poller can do that alone. A task for each
+connection, with its scopes and its turns of the scheduler, would cost more than all the rest of a short connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from van.routing.adaptor import Adaptor
+from van.transport.driver import BATCH_SIZE, FLUSH_LIMIT, RESET, gone, write_chunks
+from van.transport.poller import Poller, Reader
+from van.transport.tls import why_broken
+
+
+class LightDriver(Reader):
+    """Drives one adaptor over one socket until either ends; then `over` is called, with a fault of ours if any.
+
+    Everything happens in calls of the poller, of other adaptors' batches, and of whoever closes the adaptor and then
+    wakes it. `adaptor.connection_lost` is called, always.
+    """
+
+    __slots__ = (
+        "_adaptor",
+        "_blocked",
+        "_descriptor",
+        "_ended",
+        "_interest",
+        "_is_over",
+        "_leftover",
+        "_over",
+        "_poller",
+        "_shut",
+        "_wake_touched",
+    )
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        adaptor: Adaptor,
+        wake_touched: Callable[[], None],
+        poller: Poller,
+        over: Callable[[Exception | None], None],
+    ) -> None:
+        """The stream is ours from now on: its descriptor is taken out of it."""
+        self._descriptor = stream.socket.detach()
+        self._adaptor = adaptor
+        self._wake_touched = wake_touched
+        self._poller = poller
+        self._over = over
+        self._leftover: list[bytes | memoryview] = []
+        # The socket takes nothing for now; the peer's side has ended; we have ended ours.
+        self._blocked = False
+        self._ended = False
+        self._shut = False
+        self._is_over = False
+        # What the poller has been asked for: reading, writing; None: it does not know the socket.
+        self._interest: tuple[bool, bool] | None = (True, False)
+        adaptor.on_wake = self.flush
+        poller.add(self._descriptor, self, wake_touched)
+        self.flush()
+
+    # -- to the socket -------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what there is: the adaptor's `on_wake`."""
+        if self._is_over:
+            return
+        try:
+            self._flush()
+        except OSError as error:
+            self._break(error)
+        except Exception as fault:  # noqa: BLE001 - told to `over`: another connection's batch has no part in it
+            self._finish(fault)
+
+    def _flush(self) -> None:
+        adaptor = self._adaptor
+        if self._blocked:
+            adaptor.look()
+        else:
+            room = FLUSH_LIMIT
+            while room > 0 and not self._blocked:
+                chunks = adaptor.data_to_send(BATCH_SIZE)
+                size = sum(map(len, chunks))
+                if chunks:
+                    self._write(chunks, size)
+                if size < BATCH_SIZE:
+                    break
+                room -= size
+            if room <= 0:
+                # Others have their turn.
+                self._blocked = True
+        if adaptor.closed and (adaptor.resets or not self._blocked):
+            self._finish(None)
+            return
+        if adaptor.write_ended and not self._shut and not self._blocked:
+            self._shut = True
+            with suppress(OSError):
+                _with_socket(self._descriptor, lambda sock: sock.shutdown(socket.SHUT_WR))
+        self._watch()
+
+    def _write(self, chunks: list[bytes | memoryview], size: int) -> None:
+        self._leftover = write_chunks(self._descriptor, chunks, size)
+        self._blocked = bool(self._leftover)
+
+    def on_writable(self) -> None:
+        if self._is_over or not self._blocked:
+            return
+        self._blocked = False
+        chunks = self._leftover
+        self._leftover = []
+        try:
+            if chunks:
+                self._write(chunks, sum(map(len, chunks)))
+        except OSError as error:
+            self._break(error)
+            return
+        if not self._blocked:
+            self.flush()
+
+    # -- from the socket -----------------------------------------------------------------------------------------
+
+    def on_readable(self, now: float) -> int:
+        adaptor = self._adaptor
+        if self._is_over:
+            return 0
+        if self._ended or self._interest is None or not self._interest[0]:
+            self._look_whether_broken()
+            return 0
+        try:
+            data = os.read(self._descriptor, adaptor.read_size)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+            return 0
+        try:
+            if data:
+                adaptor.receive_data(data, now)
+            else:
+                self._ended = True
+                adaptor.receive_eof(now)
+        except Exception as fault:  # noqa: BLE001 - told to `over`: another connection's batch has no part in it
+            self._finish(fault)
+            return len(data)
+        if adaptor.closed:
+            self.flush()
+        else:
+            self._watch()
+        return len(data)
+
+    def _look_whether_broken(self) -> None:
+        """The poller has something to say though nothing is to be read: it may be what was there before."""
+        state = select.poll()
+        state.register(self._descriptor, 0)
+        if not state.poll(0):
+            return
+        number = _with_socket(
+            self._descriptor, lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        )
+        if self._shut and not self._ended and not number:
+            # It has ended both ways, and octets are still to be read when there is room for them.
+            if self._interest is not None:
+                self._interest = None
+                self._poller.remove(self._descriptor)
+            return
+        number = number or errno.ECONNRESET
+        self._break(ConnectionResetError(number, os.strerror(number)))
+
+    def _watch(self) -> None:
+        """Have the poller look for what is wanted now."""
+        if self._is_over:
+            return
+        interest = self._interest
+        reading = self._adaptor.reading and not self._ended
+        if interest is None:
+            if not reading:
+                return
+            self._poller.add(self._descriptor, self, self._wake_touched)
+            interest = (True, False)
+        wanted = (reading, self._blocked)
+        if wanted != interest:
+            self._poller.watch(self._descriptor, reading=wanted[0], writing=wanted[1])
+        self._interest = wanted
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """End it now."""
+        self._finish(None)
+
+    def _break(self, error: OSError) -> None:
+        if not self._adaptor.closed and not self._adaptor.reason:
+            self._adaptor.reason = why_broken(error)
+        self._finish(None)
+
+    def _finish(self, fault: Exception | None) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        adaptor = self._adaptor
+        if self._interest is not None:
+            self._poller.remove(self._descriptor)
+        adaptor.on_wake = gone
+        try:
+            adaptor.connection_lost(trio.current_time())
+        except Exception as error:  # noqa: BLE001 - as above
+            fault = fault or error
+        if adaptor.resets or fault is not None:
+            with suppress(OSError):
+                _with_socket(
+                    self._descriptor, lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                )
+        os.close(self._descriptor)
+        self._over(fault)
+
+
+def _with_socket(descriptor: int, use: Callable[[socket.socket], object]) -> int:
+    """Do something with the socket of a descriptor for which `os` has no function. Returns the number it says, or 0."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        said = use(sock)
+        return said if isinstance(said, int) else 0
+    finally:
+        sock.detach()
