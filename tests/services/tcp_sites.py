@@ -151,7 +151,11 @@ class Sites:
         sock = trio.socket.socket()
         if buffers:
             limit_buffers(sock, buffers)
-        await sock.connect(("127.0.0.1", self.port))
+        try:
+            await sock.connect(("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
         return trio.SocketStream(sock)
 
 
