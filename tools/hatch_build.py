@@ -21,6 +21,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 NO = ("", "0", "no", "false")
 # mypy as in the version with which all tests passed: each release of mypyc compiles a little differently.
 REQUIRES = ["mypy==2.4.*", "setuptools>=80"]
+# What the compiled modules are typed by: the libraries that they import.
+REQUIRES += ["dnspython>=2.7", "h11>=0.14", "h2>=4.3", "hpack>=4.1", "hyperframe>=6.1"]
 
 
 def asked_for() -> bool:
