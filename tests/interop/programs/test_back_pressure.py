@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived
+from h2.settings import SettingCodes
 
 from tests.interop.harness import PATIENCE, Router
 from tests.interop.programs.sites import Sites, ports, service, three_sites
@@ -28,6 +32,8 @@ LITTLE = 4096
 STOPPED_SECONDS = 1.0
 # What a scene writes at most, should nobody stop it.
 PLENTY = 64 * MIB
+# RFC 9113, 6.9.1.
+MAX_WINDOW = 2**31 - 1
 
 
 def small(end: socket.socket) -> socket.socket:
@@ -65,8 +71,9 @@ def servers() -> Iterator[dict[str, socket.socket]]:
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, socket.socket]) -> Iterator[Sites]:
     folder = tmp_path_factory.mktemp("programs")
-    here = ports("tcp", "http", "mqtt-west", "mqtt-east")
+    here = ports("tcp", "http", "http2", "mqtt-west", "mqtt-east")
     west = "".join(service("listen", f"{name}://127.0.0.1:{here[name]}", name) for name in servers)
+    west += service("listen", f"http2://127.0.0.1:{here['http2']}", "http")
     west += f'[[service]]\nlisten = "mqtt://127.0.0.1:{here["mqtt-west"]}"\n'
     east = "".join(
         service("connect", f"{name}://127.0.0.1:{listener.getsockname()[1]}", name)
@@ -184,6 +191,71 @@ def test_a_download(sites: Sites, servers: dict[str, socket.socket]) -> None:
             watch.check()
             rest = read_head(client).partition(b"\r\n\r\n")[2]
             drain(client, written - len(rest))
+            watch.check_little_held()
+
+
+class Http2Client:
+    """One request of HTTP/2 to a server of HTTP/1.1, by h2."""
+
+    def __init__(self, port: int, method: str) -> None:
+        self.stream = dial(port)
+        self.h2 = H2Connection(H2Configuration(client_side=True))
+        self.h2.initiate_connection()
+        # Nothing but its socket holds up who writes to it.
+        self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: MAX_WINDOW})
+        self.h2.increment_flow_control_window(MAX_WINDOW - 65535)
+        fields = [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", "/x")]
+        self.h2.send_headers(1, fields, end_stream=method == "GET")
+        self.flush()
+
+    def flush(self) -> None:
+        self.stream.sendall(self.h2.data_to_send())
+
+    def read(self) -> int:
+        """Read once; returns how many octets of a body that were."""
+        events = self.h2.receive_data(self.stream.recv(1 << 20))
+        self.flush()
+        return sum(len(event.data) for event in events if isinstance(event, DataReceived))
+
+    def write_until_stopped(self) -> int:
+        """Write until the window stays shut."""
+        self.stream.settimeout(STOPPED_SECONDS)
+        written = 0
+        while written < PLENTY:
+            room = min(self.h2.local_flow_control_window(1), self.h2.max_outbound_frame_size)
+            try:
+                if room:
+                    self.h2.send_data(1, bytes(room))
+                    self.flush()
+                    written += room
+                else:
+                    self.read()
+            except TimeoutError:
+                self.stream.settimeout(PATIENCE)
+                return written
+        raise AssertionError(f"{written} octets were written, and nobody stopped it")
+
+
+@pytest.mark.parametrize("downwards", [False, True], ids=["up", "down"])
+def test_http2(sites: Sites, servers: dict[str, socket.socket], downwards: bool) -> None:
+    client = Http2Client(sites.ports["http2"], "GET" if downwards else "POST")
+    with client.stream:
+        far, _ = servers["http"].accept()
+        with small(far):
+            watch = Watch(sites)
+            if downwards:
+                read_head(far)
+                far.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {PLENTY}\r\n\r\n".encode())
+                written = write_until_stopped(far, zeros)
+                watch.check()
+                while written > 0:
+                    written -= client.read()
+            else:
+                written = client.write_until_stopped()
+                watch.check()
+                # In chunks, which have some octets more.
+                rest = read_head(far).partition(b"\r\n\r\n")[2]
+                drain(far, written - len(rest))
             watch.check_little_held()
 
 
