@@ -100,6 +100,20 @@ async def test_a_port_of_this_site_is_what_its_name_leads_to(site_file: SiteFile
         nursery.cancel_scope.cancel()
 
 
+async def test_a_port_of_this_site_of_another_scheme_is_what_its_name_leads_to(site_file: SiteFile) -> None:
+    """Whoever set up HTTP/2 there, or TLS, wants no plain port beside it."""
+    async with sites(site_file) as running:
+        here = '\n[[service]]\nlisten = "http2://127.0.0.1:0"\naddress = "news"\n'
+        site = await running.start("A", NAMES + here + connect("news", 9) + connect("news", 9, "udp"))
+        running_here = site.services.running
+        (port,) = [each.endpoint.port for each in running_here.values() if each.entry.url.scheme == "http2"]
+        heard = await ask(site, "news.van", "SRV")
+        assert port in {int(answer.split()[2]) for answer in heard}
+        assert len(heard) == 2
+        # It takes no datagrams.
+        assert [name.split("/")[2] for name in running_here if name.startswith("dns/")] == ["udp"]
+
+
 async def test_services_that_come_and_go_are_names_at_once(site_file: SiteFile) -> None:
     async with sites(site_file) as running:
         first = await running.start("A", NAMES)

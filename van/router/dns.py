@@ -293,10 +293,11 @@ class Zone:
             for host in self._hosts_of(one)
             if one.endpoint.port
         ]
-        schemes = {each.scheme for each in found}
+        # A port that was configured is the way, also where its scheme is not the server's: TLS stays TLS.
+        here = {_proto(each.scheme) for each in found}
         missing = False
         for scheme, record in _wanted(records).items():
-            if scheme in schemes:
+            if _proto(scheme) in here:
                 continue
             opened = self.opened.get((question.address, scheme))
             if opened is not None and self.names.is_open(opened.running):
@@ -318,10 +319,10 @@ class Zone:
 
     async def _open_ports(self, address: str, records: list[ServiceRecord]) -> None:
         """Open the ports of an address that are not there."""
-        here = {one.entry.url.scheme for one in self.names.here(address)}
+        here = {_proto(one.entry.url.scheme) for one in self.names.here(address)}
         for scheme, record in _wanted(records).items():
             opened = self.opened.get((address, scheme))
-            if scheme in here or (opened is not None and self.names.is_open(opened.running)):
+            if _proto(scheme) in here or (opened is not None and self.names.is_open(opened.running)):
                 continue
             now = trio.current_time()
             if len(self.opened) >= self.entry.max_ports and not self._close_one(now):
