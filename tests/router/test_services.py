@@ -287,7 +287,8 @@ async def test_dials_have_their_turns_and_some_wait(site: SiteFile, monkeypatch:
 
     monkeypatch.setattr("van.transport.service_listener.open_tcp", slow)
     async with (
-        running(site, PLAIN + connecting(1)) as scene,
+        # A name: it has to be looked up.
+        running(site, PLAIN + connecting(1).replace("127.0.0.1", "localhost")) as scene,
         connect(scene.url()) as client,
         client.sender("orders") as sender,
         trio.open_nursery() as nursery,

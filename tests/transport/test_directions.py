@@ -97,7 +97,7 @@ async def over_light(adaptor: Adaptor) -> AsyncIterator[trio.SocketStream]:
     poller = the_poller()
     assert poller is not None
     ends: list[Exception | None] = []
-    driver = LightDriver(stream, adaptor, nobody, poller, ends.append)
+    driver = LightDriver(stream.socket.detach(), adaptor, nobody, poller, ends.append)
     async with peer:
         yield peer
     driver.cut()
@@ -309,7 +309,7 @@ async def test_a_fault_of_one_without_a_task_is_told(when: str) -> None:
     assert poller is not None
     adaptor = Faulty()
     ends: list[Exception | None] = []
-    LightDriver(stream, adaptor, adaptor.wake, poller, ends.append)
+    LightDriver(stream.socket.detach(), adaptor, adaptor.wake, poller, ends.append)
     async with peer:
         await peer.send_all(b"hello")
         await until(lambda: bool(ends))

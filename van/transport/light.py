@@ -13,13 +13,138 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import trio
 
 from van.routing.adaptor import Adaptor
 from van.transport.driver import BATCH_SIZE, FLUSH_LIMIT, RESET, gone, write_chunks
 from van.transport.poller import Poller, Reader
+from van.transport.tcp import keep_alive
 from van.transport.tls import why_broken
+
+# Connections that are accepted in one turn of the poller: others wait for theirs.
+ACCEPTS: Final = 16
+
+
+class Acceptor(Reader):
+    """Accepts connections at a listening socket, which stays the caller's, from `begin` to `end`.
+
+    Each is given to `accepted` with its peer's address, as a socket that does not block. `failed` is told what the
+    system lacks; nothing is accepted then until `begin` is called anew. The socket's options are its connections', too.
+    """
+
+    __slots__ = ("_accepted", "_failed", "_poller", "_socket", "_wake_touched")
+
+    def __init__(
+        self,
+        descriptor: int,
+        poller: Poller,
+        wake_touched: Callable[[], None],
+        accepted: Callable[[socket.socket, tuple[str, int], float], None],
+        failed: Callable[[Acceptor, OSError], None],
+    ) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._poller = poller
+        self._wake_touched = wake_touched
+        self._accepted = accepted
+        self._failed = failed
+
+    def begin(self) -> None:
+        """Accept from now on. Nothing happens behind the end."""
+        if self._socket.fileno() >= 0:
+            self._poller.add(self._socket.fileno(), self, self._wake_touched)
+
+    def end(self) -> None:
+        """Accept no more: the socket may be closed."""
+        if self._socket.fileno() >= 0:
+            self._poller.remove(self._socket.fileno())
+            self._socket.detach()
+
+    def on_readable(self, now: float) -> int:
+        for _ in range(ACCEPTS):
+            if self._socket.fileno() < 0:
+                return 0
+            try:
+                connected, address = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return 0
+            except OSError as error:
+                self._poller.remove(self._socket.fileno())
+                self._failed(self, error)
+                return 0
+            connected.setblocking(False)
+            self._accepted(connected, address[:2], now)
+        return 0
+
+
+class LightConnect(Reader):
+    """Connects a socket, which is then given to `done` with the number of an error, 0 for none."""
+
+    __slots__ = ("_done", "_poller", "_socket")
+
+    def __init__(
+        self,
+        family: int,
+        address: tuple[str, int],
+        poller: Poller,
+        wake_touched: Callable[[], None],
+        done: Callable[[LightConnect, socket.socket, int], None],
+    ) -> None:
+        """Raises OSError when there is no socket to be had, or no way to go."""
+        self._poller = poller
+        self._done = done
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        set_options(self._socket)
+        number = self._socket.connect_ex(address)
+        if number not in (0, errno.EINPROGRESS):
+            self._socket.close()
+            raise OSError(number, os.strerror(number))
+        poller.add(self._socket.fileno(), self, wake_touched)
+        poller.watch(self._socket.fileno(), reading=False, writing=True)
+
+    def on_writable(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def on_readable(self, now: float) -> int:
+        # It has broken before it stood, which the poller may say in both ways.
+        if self._socket.fileno() >= 0:
+            self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET)
+        return 0
+
+    def give_up(self) -> None:
+        """It takes too long."""
+        self._end(errno.ETIMEDOUT)
+
+    def _end(self, number: int) -> None:
+        if self._socket.fileno() < 0:
+            return
+        self._poller.remove(self._socket.fileno())
+        connected = socket.socket(fileno=self._socket.detach())
+        self._done(self, connected, number)
+
+
+def set_options(sock: socket.socket) -> None:
+    """Those of every connection; those of a listening socket are its connections' too."""
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(sock)
+
+
+def set_options_of(descriptor: int) -> None:
+    """`set_options` for a descriptor."""
+    _with_socket(descriptor, set_options)
+
+
+def numeric_address(host: str, port: int) -> tuple[int, tuple[str, int]] | None:
+    """The family and address of a host that is a number, None for one that has to be looked up."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return family, (host, port)
+    return None
 
 
 class LightDriver(Reader):
@@ -45,14 +170,14 @@ class LightDriver(Reader):
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        descriptor: int,
         adaptor: Adaptor,
         wake_touched: Callable[[], None],
         poller: Poller,
         over: Callable[[Exception | None], None],
     ) -> None:
-        """The stream is ours from now on: its descriptor is taken out of it."""
-        self._descriptor = stream.socket.detach()
+        """descriptor: of a connected socket that does not block, ours from now on."""
+        self._descriptor = descriptor
         self._adaptor = adaptor
         self._wake_touched = wake_touched
         self._poller = poller

@@ -15,7 +15,9 @@ A fault of one connection ends that connection; a port that cannot be bound is t
 from __future__ import annotations
 
 import errno
+import os
 import random
+import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -32,7 +34,7 @@ from van.transport.backoff import Backoff
 from van.transport.dial import CONNECT_TIMEOUT
 from van.transport.driver import run_adaptor
 from van.transport.errors import TransportError, os_reason
-from van.transport.light import LightDriver
+from van.transport.light import Acceptor, LightConnect, LightDriver, numeric_address, set_options_of
 from van.transport.limits import ConnectionLimit, Repeated
 from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS, sole
 from van.transport.poller import Poller, elsewhere, rung_by, the_poller
@@ -242,7 +244,7 @@ class ServiceEndpoint:
         finally:
             self._closed(connection)
 
-    def _drive_light(self, tcp: trio.SocketStream, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> None:
+    def _drive_light(self, descriptor: int, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> None:
         """Drive a connection without a task. It was counted, and is no more when it has ended; the socket is taken."""
         connection = self._opened(adaptor, info)
 
@@ -255,10 +257,18 @@ class ServiceEndpoint:
             if not self._light:
                 self._light_over.set()
 
-        driver = LightDriver(tcp, adaptor, self._wake_touched, poller, over)
+        driver = LightDriver(descriptor, adaptor, self._wake_touched, poller, over)
         if adaptor in self.open:
             self._light[adaptor] = driver
-        self._wake_touched()
+
+    async def _drive_socket(self, connected: socket.socket, adaptor: Adaptor, info: PeerInfo) -> None:
+        """Drive a connection that was made by the poller, with a task. It was counted, and is no more when it ends."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        try:
+            await self._guard(partial(self._drive, stream, adaptor, info), info.peer)
+        finally:
+            self._release()
+            stream.socket.close()
 
     async def _until_light_over(self) -> None:
         """Wait for the last connection without a task."""
@@ -355,6 +365,7 @@ class ServicePort(ServiceEndpoint):
         self._proxy_protocol = proxy_protocol
         self._port = url.port
         self._sockets: list[trio.SocketListener] = []
+        self._acceptors: list[Acceptor] = []
         self._changed = trio.Event()
         self._running = False
         self._backoff = Backoff(random.random)
@@ -403,6 +414,9 @@ class ServicePort(ServiceEndpoint):
         self._port = self._sockets[0].socket.getsockname()[1]
 
     def _unbind(self) -> None:
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            acceptor.end()
         sockets, self._sockets = self._sockets, []
         for listening in sockets:
             listening.socket.close()
@@ -447,12 +461,17 @@ class ServicePort(ServiceEndpoint):
         self.message = self._said = ""
         self._backoff.reset()
         self._logger.info("service listening", address=self._service.address, listening=self.addresses)
-        async with trio.open_nursery() as accepting:
-            with rung_by(*(listening.socket.fileno() for listening in self._sockets)):
-                for listening in self._sockets:
-                    accepting.start_soon(self._accept, listening, connections)
-                await self._until_unwanted()
-                accepting.cancel_scope.cancel()
+        poller = the_poller()
+        if poller is None or self._tls or self._proxy_protocol:
+            async with trio.open_nursery() as accepting:
+                with rung_by(*(listening.socket.fileno() for listening in self._sockets)):
+                    for listening in self._sockets:
+                        accepting.start_soon(self._accept, listening, connections)
+                    await self._until_unwanted()
+                    accepting.cancel_scope.cancel()
+        else:
+            self._accept_by(poller, connections)
+            await self._until_unwanted()
         self._unbind()
         if not self._stopping.is_set():
             self.message = "nobody receives at the address"
@@ -499,49 +518,61 @@ class ServicePort(ServiceEndpoint):
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                suppressed = self._accept_errors.due(trio.current_time())
-                if suppressed is not None:
-                    code = errno.errorcode.get(error.errno or 0, "")
-                    self._logger.error(  # noqa: TRY400 - the system's state is wrong, not our code
-                        "accept failed, trying again", reason=os_reason(error), errno=code, suppressed=suppressed
-                    )
+                self._cannot_accept(error)
                 await trio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
             if self._admit(lambda stream=stream: peer_text(stream)):  # type: ignore[misc]
                 stream.socket.close()
-            elif self._tls or self._proxy_protocol:
-                connections.start_soon(self._serve, stream)
             else:
-                self._serve_at_once(stream, connections)
+                connections.start_soon(self._serve, stream)
 
-    # -- one connection
+    def _cannot_accept(self, error: OSError) -> None:
+        suppressed = self._accept_errors.due(trio.current_time())
+        if suppressed is not None:
+            code = errno.errorcode.get(error.errno or 0, "")
+            self._logger.error(
+                "accept failed, trying again", reason=os_reason(error), errno=code, suppressed=suppressed
+            )
 
-    def _serve_at_once(self, tcp: trio.SocketStream, connections: trio.Nursery) -> None:
-        """Begin to serve a connection that needs no task until its adaptor is there, or none at all."""
-        info = _info_or_none(tcp)
-        poller = the_poller()
-        if info is not None:
-            keep_alive(tcp)
-            self._listening.router.now = trio.current_time()
+    def _accept_by(self, poller: Poller, connections: trio.Nursery) -> None:
+        """Have the poller accept: a connection that waits for nothing needs no task."""
+
+        def accepted(connected: socket.socket, peer: tuple[str, int], now: float) -> None:
+            if self._admit(lambda: address_text(peer)):
+                connected.close()
+                return
             try:
+                info = PeerInfo(peer, connected.getsockname()[:2])
+                self._listening.router.now = now
                 adaptor = self._listening.accept(info)
             except Exception as fault:  # noqa: BLE001 - it ends this connection
-                self._tell_fault(fault, info.peer)
-            else:
-                if adaptor.light and poller is not None:
-                    self._drive_light(tcp, adaptor, info, poller)
-                else:
-                    connections.start_soon(self._serve_adaptor, tcp, adaptor, info)
+                self._release()
+                connected.close()
+                if not isinstance(fault, OSError):
+                    self._tell_fault(fault, peer)
                 return
-        self._release()
-        tcp.socket.close()
+            if adaptor.light:
+                self._drive_light(connected.detach(), adaptor, info, poller)
+            else:
+                connections.start_soon(self._drive_socket, connected, adaptor, info)
 
-    async def _serve_adaptor(self, tcp: trio.SocketStream, adaptor: Adaptor, info: PeerInfo) -> None:
-        try:
-            await self._guard(partial(self._drive, tcp, adaptor, info), info.peer)
-        finally:
-            self._release()
-            tcp.socket.close()
+        def failed(acceptor: Acceptor, error: OSError) -> None:
+            self._cannot_accept(error)
+            connections.start_soon(self._begin_again, acceptor)
+
+        for listening in self._sockets:
+            descriptor = listening.socket.fileno()
+            acceptor = Acceptor(descriptor, poller, self._wake_touched, accepted, failed)
+            set_options_of(descriptor)
+            self._acceptors.append(acceptor)
+            acceptor.begin()
+
+    async def _begin_again(self, acceptor: Acceptor) -> None:
+        with trio.move_on_after(ACCEPT_RETRY_SECONDS):
+            await self._stopping.wait()
+        acceptor.begin()
+
+    # -- one connection
 
     async def _serve(self, tcp: trio.SocketStream) -> None:
         try:
@@ -622,9 +653,19 @@ class _Turns:
         """How many wait."""
         return len(self._queue)
 
-    async def __aenter__(self) -> None:
+    def take(self) -> bool:
+        """Take a turn if there is one; then `give_back` has to follow."""
         if self._free > 0:
             self._free -= 1
+            return True
+        return False
+
+    def give_back(self) -> None:
+        """The turn is over."""
+        self._pass_on()
+
+    async def __aenter__(self) -> None:
+        if self.take():
             return
         turn = trio.Event()
         self._queue.append(turn)
@@ -685,6 +726,10 @@ class ServiceDialer(ServiceEndpoint):
         self._verify_hostname = verify_hostname
         self._connect_timeout = connect_timeout
         self._turns = _Turns(SIMULTANEOUS_DIALS)
+        # Where the server is, if that needs no look-up; connections that the poller makes, and the latest end of each.
+        self._numeric = numeric_address(url.host, url.port)
+        self._connects: dict[LightConnect, float] = {}
+        self._watched = False
         self._nursery: trio.Nursery | None = None
         # What was dialled before `run`.
         self._early: list[tuple[MakeAdaptor, DialFailed, tuple[str, ...]]] = []
@@ -718,8 +763,74 @@ class ServiceDialer(ServiceEndpoint):
             failed("the service is ending")
         elif self._nursery is None:
             self._early.append((connected, failed, alpn))
-        else:
+        elif not self._dial_light(self._nursery, connected, failed):
             self._nursery.start_soon(self._attempt, connected, failed, alpn)
+
+    def _dial_light(self, nursery: trio.Nursery, connected: MakeAdaptor, failed: DialFailed) -> bool:
+        """Have the poller connect, where that needs neither a look-up nor TLS, and nobody has to wait."""
+        poller = the_poller()
+        if poller is None or self._tls or self._numeric is None or not self._turns.take():
+            return False
+        if not self.limit.acquire():
+            self._turns.give_back()
+            return False
+        if not self._router_limit.acquire():
+            self.limit.release()
+            self._turns.give_back()
+            return False
+
+        def done(connect: LightConnect, sock: socket.socket, number: int) -> None:
+            self._connects.pop(connect, None)
+            self._turns.give_back()
+            try:
+                if number:
+                    raise OSError(number, os.strerror(number))
+                info = PeerInfo(sock.getpeername()[:2], sock.getsockname()[:2])
+            except OSError as error:
+                sock.close()
+                self._release()
+                late = f"not connected within {self._connect_timeout:g} s: still at connecting"
+                words = f"cannot connect to {self.url.host_and_port}: {os_reason(error)}"
+                self._tell(failed, f"{self.url}: {late if number == errno.ETIMEDOUT else words}")
+                return
+            self.message = ""
+            self._service.router.now = trio.current_time()
+            try:
+                adaptor = connected(info)
+            except Exception as fault:  # noqa: BLE001 - it ends this connection
+                sock.close()
+                self._release()
+                self._tell_fault(fault, info.peer)
+                return
+            if adaptor.light:
+                self._drive_light(sock.detach(), adaptor, info, poller)
+            else:
+                nursery.start_soon(self._drive_socket, sock, adaptor, info)
+
+        try:
+            connect = LightConnect(*self._numeric, poller, self._wake_touched, done)
+        except OSError:
+            # The other way has the words for it.
+            self._release()
+            self._turns.give_back()
+            return False
+        self._connects[connect] = trio.current_time() + self._connect_timeout
+        if not self._watched:
+            self._watched = True
+            nursery.start_soon(self._watch_connects)
+        return True
+
+    async def _watch_connects(self) -> None:
+        """Give up connections that take too long, as long as some are being made."""
+        while self._connects:
+            with trio.move_on_after(min(1.0, self._connect_timeout)):
+                await self._stopping.wait()
+            now = trio.current_time()
+            for connect, until in tuple(self._connects.items()):
+                if now >= until or self._stopping.is_set():
+                    connect.give_up()
+            self._wake_touched()
+        self._watched = False
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         """What the service calls (`Later`): nothing happens any more when it is ending."""
@@ -786,7 +897,8 @@ class ServiceDialer(ServiceEndpoint):
             adaptor = connected(info)
             if stream is tcp and adaptor.light and poller is not None:
                 stood.append(adaptor)
-                self._drive_light(tcp, adaptor, info, poller)
+                self._drive_light(tcp.socket.detach(), adaptor, info, poller)
+                self._wake_touched()
             else:
                 await self._drive(stream, adaptor, info)
         finally:
