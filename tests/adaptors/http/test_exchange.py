@@ -133,7 +133,7 @@ def test_bodies_wait_for_memory() -> None:
 
 
 def test_requests_beyond_the_credit_wait_and_those_beyond_that_are_refused() -> None:
-    scene = Scene()
+    scene = Scene(capacity=LINK_CAPACITY)
     started = [scene.start() for _ in range(LINK_CAPACITY + MAX_QUEUE + 5)]
     scene.run()
     refused = [exchange for exchange in started if exchange.failure is not None]
@@ -156,7 +156,7 @@ def test_requests_beyond_the_credit_wait_and_those_beyond_that_are_refused() -> 
 
 
 def test_requests_that_wait_are_refused_when_the_server_goes() -> None:
-    scene = Scene()
+    scene = Scene(capacity=LINK_CAPACITY)
     started = [scene.start() for _ in range(LINK_CAPACITY + 10)]
     scene.server.slots = 0
     scene.server.leave()

@@ -7,7 +7,6 @@ import pytest
 from tests.adaptors.http.http2_ends import GET, OK, POST, Ends
 from van.adaptors.http.http2_connection import CANCEL, NO_ERROR, REFUSED_STREAM
 from van.adaptors.http.http2_limits import (
-    CONNECTION_WINDOW,
     GRACE,
     IDLE_TIMEOUT,
     KEEPALIVE,
@@ -107,7 +106,7 @@ def test_as_many_streams_as_there_may_be_stand_still_and_another_goes_on() -> No
     quick.send(data=b"y" * STREAM_WINDOW * 2, end=[])
     ends.run()
     assert len(ends.serving.requests[-1].body) == 2 * STREAM_WINDOW
-    assert sum(served.stream.held for served in ends.serving.requests if served.stream) < CONNECTION_WINDOW
+    assert sum(served.stream.held for served in ends.serving.requests if served.stream) < MAX_STREAMS * STREAM_WINDOW
     # What is not wanted any more is given back to the connection.
     for told in stuck:
         assert told.stream is not None

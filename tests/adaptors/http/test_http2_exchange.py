@@ -9,9 +9,8 @@ from h2.errors import ErrorCodes
 
 from tests.adaptors.http.http2_ends import GET, OK, POST
 from tests.adaptors.http.http2_scene import End, Scene
-from van.adaptors.http.exchange import LINK_CAPACITY
 from van.adaptors.http.http2_limits import KEEPALIVE, OPEN_TIMEOUT, PING_TIMEOUT, STREAM_WINDOW
-from van.adaptors.http.http2_service import LAST_RETRY
+from van.adaptors.http.http2_service import LAST_RETRY, MAX_CONNECTIONS
 from van.adaptors.service import PeerInfo
 from van.adaptors.stream_window import WINDOW
 
@@ -130,15 +129,39 @@ def test_requests_beyond_what_the_server_takes_wait() -> None:
         for _ in range(100):
             client.ask()
     scene.run()
-    # So many are what the service takes of its address at a time.
-    assert len(scene.server.requests) == LINK_CAPACITY
-    assert len(scene.server.lines) == 3
+    # h2 as a server takes 100 streams on a connection.
+    assert len(scene.server.requests) == 100 * MAX_CONNECTIONS
+    assert len(scene.server.lines) == MAX_CONNECTIONS
     while scene.server.open:
         for request in scene.server.open:
             request.answer(OK, b"x")
             request.head.append((b":status", b"200"))
         scene.run()
     assert all(call.ended for client in clients for call in client.requests)
+    scene.close()
+
+
+def test_long_answers_hold_no_others_up() -> None:
+    scene = Scene(2, connecting={"max_connections": 20})
+    clients = [scene.connect() for _ in range(4)]
+    for client in clients:
+        for _ in range(100):
+            client.ask()
+        scene.run()
+    assert len(scene.server.requests) == 400
+    for request in scene.server.requests:
+        request.end.h2.send_headers(request.number, OK)
+        request.send(b"first")
+    scene.run()
+    assert all(call.body == b"first" for client in clients for call in client.requests)
+    call = scene.client.ask()
+    scene.run()
+    scene.server.requests[-1].answer(OK, b"fine")
+    scene.run()
+    assert call.body == b"fine"
+    for request in scene.server.requests[:-1]:
+        request.send(end=[])
+    scene.run()
     scene.close()
 
 
@@ -432,6 +455,8 @@ def test_a_flood_is_said_in_the_log() -> None:
     scene.run()
     assert scene.client.terminated is not None
     assert scene.client.terminated.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+    # They were given up before any server had them.
+    assert not scene.server.requests
     (line,) = scene.logged("http connection broken off")
     assert line["peer"] == "192.0.2.7:4000"
     other = scene.connect()

@@ -223,6 +223,10 @@ class HttpConnectingService(ConnectingService):
         except DecodeError as error:
             self.settle(link, delivery, body, rejected(ErrorCondition.DECODE_ERROR, error.description))
             return
+        if delivery.settled and request.acknowledges:
+            # Ours wait for an outcome; this one does so no more: its client gave it up while it was on its way.
+            self.settle(link, delivery, body, RELEASED)
+            return
         if self.host_header:
             request.authority = self.host_header.encode("latin-1", "replace")
         self.requests += 1

@@ -12,7 +12,7 @@ from van.adaptors.http.exchange import Channel, Exchange
 from van.adaptors.http.http1 import Complaints
 from van.adaptors.http.http2_connection import NO_ERROR, Http2Connection, Http2Owner, Http2Stream, StreamSink
 from van.adaptors.http.http2_fields import Fields
-from van.adaptors.http.http2_limits import PROGRESS
+from van.adaptors.http.http2_limits import MAX_STREAMS, MAX_STREAMS_TO_SERVER, PROGRESS
 from van.adaptors.service import PeerInfo, Service
 from van.routing.adaptor import LARGE_READ_SIZE, Adaptor
 from van.routing.router import Router
@@ -146,7 +146,12 @@ class Http2Adaptor(Adaptor):
         self._eof = False
         self.lost = False
         self.connection = Http2Connection(
-            AdaptorOwner(self), client=client, now=service.router.now, idle_timeout=idle_timeout, upgrade=upgrade
+            AdaptorOwner(self),
+            client=client,
+            now=service.router.now,
+            max_streams=MAX_STREAMS_TO_SERVER if client else MAX_STREAMS,
+            idle_timeout=idle_timeout,
+            upgrade=upgrade,
         )
         service.connections += 1
         service.connections_opened += 1

@@ -49,7 +49,6 @@ from van.adaptors.http.http2_fields import (
     trailers_fault,
 )
 from van.adaptors.http.http2_limits import (
-    CONNECTION_WINDOW,
     EMPTY_FRAMES,
     ENCODER_TABLE,
     GRACE,
@@ -306,7 +305,7 @@ class Http2Connection:
         else:
             self._upgrade(upgrade)
         codec.lenient()
-        codec.increment_flow_control_window(CONNECTION_WINDOW - _DEFAULT_WINDOW)
+        codec.increment_flow_control_window(max_streams * STREAM_WINDOW - _DEFAULT_WINDOW)
         self._collect()
         self._sending = False
 

@@ -10,11 +10,13 @@ from typing import Final
 # Requests under way at a time on one connection of a client; more are refused, and may be tried again. RFC 9113, 6.5.2
 # wants at least 100.
 MAX_STREAMS: Final = 128
+# The same on a connection to a server, which says itself how many it takes: many say 100, gRPC's often any number, and
+# calls may last for hours.
+MAX_STREAMS_TO_SERVER: Final = 1000
 # What a peer may send on one stream before it hears that something was passed on. More than a default window, so that
 # it holds before the peer has read our settings; 64 KiB twice, so that a reader here need not wait for a round trip.
 STREAM_WINDOW: Final = 131072
-# The same for a connection: as much as all its streams together, so that those that stand still block no others.
-CONNECTION_WINDOW: Final = MAX_STREAMS * STREAM_WINDOW
+# What it may send on a connection is as much as on all its streams together: those that stand still block no others.
 # The largest frame that a peer may send. A frame costs the same whatever its size; half a window keeps it flowing.
 MAX_FRAME_SIZE: Final = 65536
 # The largest frame that we send, even where a peer takes larger ones: streams take turns frame by frame.

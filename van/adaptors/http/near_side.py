@@ -14,7 +14,6 @@ from van.adaptors.amqp import Log
 from van.adaptors.http.exchange import (
     LARGEST_WHOLE,
     LINK_CAPACITY,
-    MOST_LINK_CAPACITY,
     REASON,
     SMALL_BODY,
     Channel,
@@ -51,6 +50,9 @@ MAX_ATTEMPTS: Final = 5
 RETRY_DELAY: Final = 0.1
 # So many requests may wait for credit; those beyond are refused with 503.
 MAX_QUEUE: Final = 1000
+# Whole requests under way at a time: each is until its response has been read to its end, which with server-sent events
+# and calls of gRPC may be hours. What bounds their octets is the byte budget.
+REQUESTS: Final = 10_000
 # How long a client waits for the head of a response, in seconds, as the usual reverse proxies have it.
 DEFAULT_TIMEOUT: Final = 60.0
 # RFC 9110, 9.2.2: what may be sent again although a server may have seen it.
@@ -73,7 +75,7 @@ class HttpListeningService(ListeningService):
     timeout: how long a client waits for the head of a response, in seconds; 0: for ever. forwarded: whether the client
     is named in `Forwarded` (RFC 7239); x_forwarded: and in X-Forwarded-For, -Host and -Proto. aggregate: of an address
     that is multicast, how the answers are gathered: "json", "multipart", or empty: the first is the response.
-    max_body_size: larger bodies of requests are refused with 413, in octets; 0: none is.
+    max_body_size: larger bodies of requests are refused with 413, in octets; 0: none is. capacity: see REQUESTS.
 
     Subclasses say in `accept` what speaks with a client.
     """
@@ -90,6 +92,7 @@ class HttpListeningService(ListeningService):
         x_forwarded: bool = False,
         aggregate: str = "",
         max_body_size: int = 0,
+        capacity: int = REQUESTS,
     ) -> None:
         super().__init__(router, name, address, log)
         self.timeout = timeout
@@ -100,7 +103,7 @@ class HttpListeningService(ListeningService):
         self.requests = 0
         # Connections that want to be touched when the service stops.
         self.clients: dict[Adaptor, None] = {}
-        self.sender: EndpointReceiverLink = self.session.attach_incoming(address, LINK_CAPACITY, MOST_LINK_CAPACITY)
+        self.sender: EndpointReceiverLink = self.session.attach_incoming(address, capacity)
         self.replies: EndpointSenderLink = self.session.attach_outgoing("", LINK_CAPACITY)
         # By correlation-id: those that wait for a response, or read it.
         self.exchanges: dict[str, ClientExchange] = {}
