@@ -81,10 +81,9 @@ def test_tls_and_websocket_are_measured_beside_the_bare_streams(tmp_path: Path) 
 
 
 def test_services_are_measured_from_outside() -> None:
-    rows = run("run.py", "tcp-up", "tcp-ping", "tcp-connect", "--scale", "0.01")
+    rows = run("run.py", "tcp-down", "tcp-connect", "--scale", "0.01")
     assert all(positive(row) for row in rows.values())
-    assert rows["tcp-up"]["van"]["MB/s"] > 0
-    assert 0 < rows["tcp-ping"]["van"]["p50 µs"] <= rows["tcp-ping"]["van"]["p99 µs"]
+    assert rows["tcp-down"]["van"]["MB/s"] > 0
     assert rows["tcp-connect"]["van"]["connections/s"] > 0
 
 
