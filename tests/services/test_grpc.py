@@ -13,8 +13,7 @@ import grpc
 import pytest
 import trio
 
-from tests.interop.programs.servers import wait_until_listening
-from tests.interop.programs.sites import Sites, ports, service, three_sites
+from tests.interop.programs.sites import Sites, service, three_sites
 from tests.router.running import PLAIN, running
 from tests.router.site_file import SiteFile
 from tests.services.grpc_ends import Handlers, Stub, client, eventually, server, status_of
@@ -52,17 +51,14 @@ def mortal() -> Iterator[subprocess.Popen[str]]:
 def module_scene(tmp_path_factory: pytest.TempPathFactory, mortal: subprocess.Popen[str]) -> Iterator[Scene]:
     assert mortal.stdout is not None
     with server("one") as (one, handlers), server("two") as (two, others):
-        here = ports(*ADDRESSES)
-        west = "".join(service("listen", f"http2://127.0.0.1:{port}", address) for address, port in here.items())
+        west = "".join(service("listen", "http2://127.0.0.1:0", address) for address in ADDRESSES)
         there = [("calls", one), ("calls", two), ("mortal", int(mortal.stdout.readline())), ("mortal", two)]
         east = "".join(
             service("connect", f"http2://127.0.0.1:{port}", address, name=f"server{number}")
             for number, (address, port) in enumerate(there)
         )
         with three_sites(tmp_path_factory.mktemp("grpc"), west, east) as sites:
-            for port in here.values():
-                wait_until_listening(port)
-            stubs = {}
+            here = {address: sites.port_of(address) for address in ADDRESSES}
             with client(here["calls"]) as calls, client(here["nobody"]) as nobody, client(here["mortal"]) as mortals:
                 stubs = dict(zip(ADDRESSES, (calls, nobody, mortals), strict=True))
                 for stub in (calls, mortals):

@@ -78,6 +78,11 @@ class Sites:
         """Start the one that was killed."""
         self.east = self._start("east")
 
+    def port_of(self, address: str) -> int:
+        """Where the west listens for an address; its service may have asked for any port."""
+        line = self.west.wait_for_log(event="service listening", address=address)
+        return int(line["listening"][0].rpartition(":")[2])
+
     def check_alive(self) -> None:
         for router in (self.west, self.hub, self.east):
             router.check_alive()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs.servers import find, nginx, wait_until_listening
-from tests.interop.programs.sites import Sites, ports, service, three_sites
+from tests.interop.programs.servers import find, nginx
+from tests.interop.programs.sites import Sites, service, three_sites
 
 pytestmark = pytest.mark.interop
 
@@ -26,15 +26,13 @@ ASKING = {"--http2-prior-knowledge": "2", "--http2": "2", "--http1.1": "1.1"}
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     folder = tmp_path_factory.mktemp("http2")
     with nginx(folder / "two", "two", http2=True) as two, nginx(folder / "one", "one") as one:
-        here = ports(*ADDRESSES)
-        west = "".join(service("listen", f"http2://127.0.0.1:{port}", address) for address, port in here.items())
+        west = "".join(service("listen", "http2://127.0.0.1:0", address) for address in ADDRESSES)
         east = service("connect", f"http2://127.0.0.1:{two}", "two") + service(
             "connect", f"http://127.0.0.1:{one}", "one"
         )
         with three_sites(folder, west, east) as running:
-            running.ports = here
-            for address, port in here.items():
-                wait_until_listening(port)
+            running.ports = {address: running.port_of(address) for address in ADDRESSES}
+            for address, port in running.ports.items():
                 curl("--retry", "20", "--retry-delay", "1", f"http://127.0.0.1:{port}/hello?{address}")
             yield running
 
