@@ -34,7 +34,7 @@ class Application(Adaptor):
             self.sender = self.session.attach_incoming("", 100)
         else:
             self.receiver = self.session.attach_outgoing("", 100)
-            self.sender = self.session.attach_incoming("web", 100)
+            self.sender = self.session.attach_incoming("web", 250)
         scene.network.advance(2)
 
     def take(self) -> tuple[Delivery, Message]:
@@ -271,4 +271,17 @@ def test_a_response_waits_for_those_who_say_how_far_they_have_read(scene: Scene,
         scene.network.run()
     stream.settle(ACCEPTED)
     scene.network.run()
+    application.leave()
+
+
+def test_many_requests_that_are_none_are_rejected_one_by_one(scene: Scene) -> None:
+    application = Application(scene, serves=False)
+    scene.server.max_connections = 1
+    client = scene.client()
+    client.say(GET)
+    end = scene.server.end()
+    asked = [application.ask("PUT", b"abc", http_fields="Content-Length: 5\r\n") for _ in range(240)]
+    end.say(OK)
+    assert body_of(client.take()) == b"hello"
+    assert all(isinstance(each.state, Rejected) for each in asked)
     application.leave()

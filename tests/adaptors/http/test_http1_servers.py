@@ -194,6 +194,18 @@ def test_a_connection_that_was_just_being_closed_costs_no_answer(scene: Scene) -
     scene.close()
 
 
+def test_a_connection_that_ends_gets_no_request_any_more(scene: Scene) -> None:
+    client = scene.client()
+    exchange(scene, client)
+    old = scene.server.ends[0]
+    # Its end is known, and has not been dealt with.
+    old.adaptor.receive_eof(scene.network.now)
+    client.say(POST)
+    scene.server.end().say(OK)
+    assert body_of(client.take()) == b"hello"
+    scene.close()
+
+
 def test_what_may_not_be_repeated_gets_a_fresh_connection(scene: Scene) -> None:
     client = scene.client()
     exchange(scene, client)

@@ -78,6 +78,7 @@ class HttpConnectingService(ConnectingService):
         self.begun: list[ServerExchange] = []
         # Requests whose head was not there at once, and which found no free server then.
         self._arrived: deque[ServerExchange] = deque()
+        self._going_on = False
         self._streams: dict[EndpointStream, ServerExchange] = {}
         self._heads: dict[EndpointStream, IncomingBody] = {}
         self.session.recalled = []
@@ -129,13 +130,20 @@ class HttpConnectingService(ConnectingService):
 
     def go_on(self) -> None:
         """Take requests from the address while there is somebody to serve them."""
-        while self._arrived and self.free():
-            self.serve(self._arrived.popleft())
-        while (receiver := self.receiver) is not None and self.free():
-            delivery = receiver.take()
-            if delivery is None:
-                return
-            self._take(receiver, delivery)
+        if self._going_on:
+            # One that was refused at once makes room for the next, below.
+            return
+        self._going_on = True
+        try:
+            while self._arrived and self.free():
+                self.serve(self._arrived.popleft())
+            while (receiver := self.receiver) is not None and self.free():
+                delivery = receiver.take()
+                if delivery is None:
+                    return
+                self._take(receiver, delivery)
+        finally:
+            self._going_on = False
 
     # -- from the core -------------------------------------------------------------------------------------------
 

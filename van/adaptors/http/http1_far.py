@@ -212,6 +212,8 @@ class Http1ServerConnection(Adaptor):
     def discard(self) -> None:
         """Close the connection, which nobody uses."""
         self.closed = True
+        if self in self.service.idle:
+            self.service.idle.remove(self)
         self.router.touch(self)
 
     # -- what the transport calls --------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ class Http1ServerConnection(Adaptor):
         self.router.now = now
         exchange = self.exchange
         if exchange is None:
-            self.closed = True
+            self.discard()
         elif self._raw:
             self._answered = True
             exchange.end()
@@ -307,9 +309,7 @@ class Http1ServerConnection(Adaptor):
     def handle_deadline(self, now: float) -> None:
         self.router.now = now
         if self.exchange is None and self._deadline <= now:
-            self.closed = True
-            if self in self.service.idle:
-                self.service.idle.remove(self)
+            self.discard()
 
     def close(self, condition: str, description: str) -> None:
         """End when the response is there that is under way, if there is one."""
@@ -499,7 +499,7 @@ class Http1ServerConnection(Adaptor):
 
     def _end(self, reason: str) -> None:
         """End the connection in the middle of a request, or because nobody needs it."""
-        self.closed = True
+        self.discard()
         exchange = self.exchange
         if exchange is not None:
             self.exchange = None
@@ -507,7 +507,6 @@ class Http1ServerConnection(Adaptor):
             exchange.fail(reason, seen=True)
             if reason:
                 self.service.complaints.complain("http server failed", reason, self.info.peer)
-        self.router.touch(self)
 
 
 _DEAD: Final = "the server closed the connection without a response"
