@@ -50,7 +50,11 @@ bodies = st.lists(st.binary(max_size=300), max_size=4)
 
 
 def attributes(head: RequestHead | ResponseHead) -> list[object]:
-    return [getattr(head, name) for name in type(head).__slots__]
+    common: list[object] = [head.fields, head.version, head.upgrade]
+    if isinstance(head, ResponseHead):
+        return [head.status, *common]
+    place = [head.method, head.scheme, head.authority, head.target]
+    return [*place, head.trailers, head.acknowledges, *common]
 
 
 def read(payload: bytes, cuts: list[int]) -> tuple[Message, bytes, Fields]:
