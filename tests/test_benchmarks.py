@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 100
+SECONDS = 300
 # A few messages, one run.
 BRIEFLY = ["--json", "--runs", "1"]
 
