@@ -92,6 +92,10 @@ def test_no_order_of_news_stops_an_engine(
 ) -> None:
     net, a = settled()
     for router_id, instance, sequence, peers, advertised in sent:
+        true = net.stations[router_id].engine if router_id in net.stations else None
+        if true is not None and (true.instance, true.link_state_sequence) == (instance, sequence):
+            # Nobody could tell it from what the router itself has said, and says no more.
+            continue
         control: Control = LinkStateUpdate(router_id, instance, sequence, peers)
         if advertised:
             control = RouterAdvertisement(router_id, instance, sequence, len(peers))
