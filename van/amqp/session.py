@@ -483,7 +483,7 @@ class Session(Holder):
                 buf = b"".join((buf, *rest))
                 rest = None
                 handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, start, end)
-            if LEARNS_LAYOUTS:
+            if LEARNS_LAYOUTS and not flags & MORE:
                 self._learn(buf[start:payload_pos], handle, tag, message_format, flags)
             if flags & RARE:
                 handle, delivery_id, tag, message_format, flags, payload_pos = self._decode_rare_transfer(buf, pos, end)
