@@ -69,14 +69,14 @@ wheel-compiled: $(BIN)/python
 	mkdir -p dist && cp $(COMPILED)/wheel/*.whl dist/
 
 # Every process of this environment imports the installed `van` before it looks into the working directory, where the
-# sources are: tests/test_build.py asserts that no module of theirs is used.
+# sources are: tests/test_build.py asserts that no module of theirs is used. The benchmarks are not compiled.
 test-compiled: wheel-compiled
 	rm -rf $(COMPILED)/venv
 	$(BIN)/python -m venv $(COMPILED)/venv
 	$(COMPILED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/wheel/*.whl)[test]"
 	echo 'import van' > "$$(echo $(COMPILED)/venv/lib/python*/site-packages)/van-first.pth"
 	VAN_TESTED_BUILD=compiled $(COMPILED)/venv/bin/python -m pytest \
-		-m 'not slow' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+		-m 'not slow' -n $(WORKERS) --dist loadfile --ignore=tests/test_benchmarks.py $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)

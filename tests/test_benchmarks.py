@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 300
 # A few messages, one run.
@@ -167,6 +169,7 @@ def test_networks_of_engines_are_measured_and_drawn(tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_many_of_everything_at_one_router() -> None:
     rows = run("scale.py", "--scale", "0.02", "--gone", "0", "--seconds", "0.5", runs=False)
     assert len(rows) == 11
