@@ -8,6 +8,7 @@ listening service for the adaptor of every connection that was accepted, and is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final, Protocol, TypeAlias
 
 from van.adaptors.amqp import Log
@@ -18,6 +19,8 @@ from van.routing.router import Router
 
 # The credit of the link by which a listening service knows whether its address can be reached.
 WATCH_CAPACITY: Final = 1
+# At most one line a second about connections that went wrong: a port scan must not fill the log.
+COMPLAINT_INTERVAL: Final = 1.0
 
 
 class PeerInfo:
@@ -106,6 +109,33 @@ class Service(Adaptor):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Complaints:
+    """Lines of the log about connections that went wrong: one a second, which counts those that were left out."""
+
+    __slots__ = ("_next", "_service", "_suppressed")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._suppressed = 0
+        self._next = -inf
+
+    def complain(self, event: str, reason: str, peer: tuple[str, int]) -> None:
+        """Say what went wrong with a connection. peer: its other end, an empty host for none."""
+        service = self._service
+        now = service.router.now
+        if now < self._next:
+            self._suppressed += 1
+            return
+        self._next = now + COMPLAINT_INTERVAL
+        fields: dict[str, object] = {"service": service.name, "address": service.address, "reason": reason}
+        if peer[0]:
+            fields["peer"] = f"{peer[0]}:{peer[1]}"
+        if self._suppressed:
+            fields["similar_before"] = self._suppressed
+            self._suppressed = 0
+        service.log("warning", event, **fields)
+
+
 class ListeningService(Service):
     """A port here that leads to an address. `on_reachable` is called when `reachable` may have changed."""
 

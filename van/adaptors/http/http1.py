@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import h11
 
 from van.adaptors.http.mapping import Fields
-
-if TYPE_CHECKING:
-    from van.adaptors.service import Service
 
 # The first line and the header of a message are at most so many octets, and so are trailers: 431 (RFC 6585) to a
 # client, 502 for a server. nginx takes 4 lines of 8 KiB, Apache 8 KiB a line, Node 16 KiB in all; cookies and tokens
@@ -29,8 +25,6 @@ KEEP_ALIVE_TIMEOUT: Final = 75.0
 LINGER: Final = 5.0
 # How much is put into one write of a body, in octets.
 PORTION: Final = 65536
-# One line of the log a second about connections that went wrong; it counts those that were left out.
-COMPLAINT_INTERVAL: Final = 1.0
 
 # RFC 9110, 15: the words that stand behind a status code.
 PHRASES: Final = {
@@ -186,30 +180,3 @@ def octets_of(event: Any) -> bytes:
 def cycle_over(http: h11.Connection) -> bool:
     """Whether request and response have ended, and another request may follow."""
     return http.our_state is h11.DONE and http.their_state is h11.DONE
-
-
-class Complaints:
-    """Lines of the log about connections that went wrong: one a second, which counts those that were left out."""
-
-    __slots__ = ("_next", "_service", "_suppressed")
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._suppressed = 0
-        self._next = -inf
-
-    def complain(self, event: str, reason: str, peer: tuple[str, int]) -> None:
-        """Say what went wrong with a connection. peer: its other end, an empty host for none."""
-        service = self._service
-        now = service.router.now
-        if now < self._next:
-            self._suppressed += 1
-            return
-        self._next = now + COMPLAINT_INTERVAL
-        fields: dict[str, object] = {"service": service.name, "address": service.address, "reason": reason}
-        if peer[0]:
-            fields["peer"] = f"{peer[0]}:{peer[1]}"
-        if self._suppressed:
-            fields["similar_before"] = self._suppressed
-            self._suppressed = 0
-        service.log("warning", event, **fields)

@@ -19,7 +19,6 @@ from van.adaptors.http.http1 import (
     MAX_HEADER,
     PORTION,
     BodyWriter,
-    Complaints,
     cycle_over,
     head_of,
     is_authority,
@@ -31,7 +30,7 @@ from van.adaptors.http.http1 import (
 from van.adaptors.http.http1_usual import usual_response
 from van.adaptors.http.mapping import Fields, ResponseHead, end_to_end
 from van.adaptors.http.near_side import IDEMPOTENT
-from van.adaptors.service import PeerInfo
+from van.adaptors.service import Complaints, PeerInfo
 from van.amqp.errors import ErrorCondition
 from van.amqp.native import mypyc_attr
 from van.routing.adaptor import Adaptor

@@ -21,7 +21,6 @@ from van.adaptors.http.http1 import (
     MAX_HEADER,
     PORTION,
     BodyWriter,
-    Complaints,
     head_of,
     is_authority,
     length_of,
@@ -34,7 +33,7 @@ from van.adaptors.http.http1 import (
 from van.adaptors.http.http1_usual import UsualRequest, usual_request
 from van.adaptors.http.mapping import Fields, RequestHead, ResponseHead, end_to_end, takes_trailers
 from van.adaptors.http.near_side import DEFAULT_TIMEOUT, ClientExchange, HttpListeningService
-from van.adaptors.service import PeerInfo
+from van.adaptors.service import Complaints, PeerInfo
 from van.routing.adaptor import Adaptor
 from van.routing.router import Router
 

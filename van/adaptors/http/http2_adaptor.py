@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import deque
 
 from van.adaptors.http.exchange import Channel, Exchange
-from van.adaptors.http.http1 import Complaints
 from van.adaptors.http.http2_connection import NO_ERROR, Http2Connection, Http2Owner, Http2Stream, StreamSink
 from van.adaptors.http.http2_fields import Fields
 from van.adaptors.http.http2_limits import MAX_STREAMS, MAX_STREAMS_TO_SERVER, PROGRESS
-from van.adaptors.service import PeerInfo, Service
+from van.adaptors.service import Complaints, PeerInfo, Service
 from van.routing.adaptor import LARGE_READ_SIZE, Adaptor
 from van.routing.router import Router
 

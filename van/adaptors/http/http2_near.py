@@ -10,7 +10,6 @@ from math import inf
 from typing import Final
 
 from van.adaptors.http.exchange import Channel, Octets
-from van.adaptors.http.http1 import Complaints
 from van.adaptors.http.http2_adaptor import ExchangeSink, Http2Adaptor, pseudo, regular
 from van.adaptors.http.http2_connection import INTERNAL_ERROR, NO_ERROR, Http2Stream, StreamSink
 from van.adaptors.http.http2_fields import Fields, content_length, field
@@ -18,7 +17,7 @@ from van.adaptors.http.http2_grpc import failure_head, failure_trailers, is_call
 from van.adaptors.http.http2_limits import IDLE_TIMEOUT
 from van.adaptors.http.mapping import RequestHead, end_to_end, takes_trailers
 from van.adaptors.http.near_side import ClientExchange, HttpListeningService
-from van.adaptors.service import PeerInfo
+from van.adaptors.service import Complaints, PeerInfo
 
 _CONTINUE: Final[Fields] = [(b":status", b"100")]
 

@@ -9,14 +9,14 @@ from typing import Final
 from van.adaptors.amqp import Log
 from van.adaptors.http.exchange import LINK_CAPACITY
 from van.adaptors.http.far_side import HttpConnectingService, ServerExchange
-from van.adaptors.http.http1 import KEEP_ALIVE_TIMEOUT, Complaints
+from van.adaptors.http.http1 import KEEP_ALIVE_TIMEOUT
 from van.adaptors.http.http1_near import Http1ListeningService
 from van.adaptors.http.http2_either import EitherVersion
 from van.adaptors.http.http2_far import FarConnection
 from van.adaptors.http.http2_limits import IDLE_TIMEOUT
 from van.adaptors.http.http2_near import NearConnection
 from van.adaptors.http.near_side import DEFAULT_TIMEOUT
-from van.adaptors.service import PeerInfo
+from van.adaptors.service import Complaints, PeerInfo
 from van.routing.adaptor import Adaptor
 from van.routing.router import Router
 

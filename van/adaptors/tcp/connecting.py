@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from van.adaptors.amqp import Log
-from van.adaptors.service import ConnectingService, PeerInfo
-from van.adaptors.tcp.flow import FAILED, Complaints, Ended, Flow, stream_annotations
+from van.adaptors.service import Complaints, ConnectingService, PeerInfo
+from van.adaptors.tcp.flow import FAILED, Ended, Flow, stream_annotations
 from van.adaptors.tcp.head import Head, read_head, read_place, server_head
 from van.adaptors.tcp.proxy_protocol import proxy_header
 from van.amqp.delivery import Delivery

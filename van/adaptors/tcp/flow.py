@@ -29,40 +29,11 @@ FAILED: Final = Modified(delivery_failed=True)
 LEAST_READ: Final = 16384
 # An idle time-out is noticed this much of it late at most: whether anything has moved is looked at so often.
 IDLE_CHECKS: Final = 4
-# At most one line a second about connections that came to nothing: a port scan must not fill the log.
-COMPLAINT_INTERVAL: Final = 1.0
 
 
 def stream_annotations(router: Router, to: str | None = None) -> Annotations:
     """What other routers are told of the streams of TCP. to: where they go, None where their properties say it."""
     return router.prepared(Annotations(STREAMING | WINDOWED, to))
-
-
-class Complaints:
-    """Lines of the log about connections that came to nothing: one a second, which counts those that were left out."""
-
-    __slots__ = ("_next", "_service", "_suppressed")
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._suppressed = 0
-        self._next = -inf
-
-    def complain(self, event: str, reason: str, peer: tuple[str, int]) -> None:
-        """Say why a connection came to nothing. peer: its other end, an empty host for none."""
-        service = self._service
-        now = service.router.now
-        if now < self._next:
-            self._suppressed += 1
-            return
-        self._next = now + COMPLAINT_INTERVAL
-        fields: dict[str, object] = {"service": service.name, "address": service.address, "reason": reason}
-        if peer[0]:
-            fields["peer"] = f"{peer[0]}:{peer[1]}"
-        if self._suppressed:
-            fields["similar_before"] = self._suppressed
-            self._suppressed = 0
-        service.log("warning", event, **fields)
 
 
 class Flow(Adaptor):

@@ -10,8 +10,8 @@ from math import inf
 from typing import Final
 
 from van.adaptors.amqp import Log
-from van.adaptors.service import ListeningService, PeerInfo
-from van.adaptors.tcp.flow import Complaints, Ended, Flow, stream_annotations, words_of
+from van.adaptors.service import Complaints, ListeningService, PeerInfo
+from van.adaptors.tcp.flow import Ended, Flow, stream_annotations, words_of
 from van.adaptors.tcp.head import client_head, read_head, server_head
 from van.adaptors.tcp.proxy_protocol import read_proxy_header
 from van.amqp.delivery_state import RELEASED, Rejected
