@@ -108,7 +108,6 @@ class Service(Adaptor):
             self.session.close()
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Complaints:
     """Lines of the log about connections that went wrong: one a second, which counts those that were left out."""
 
@@ -136,6 +135,7 @@ class Complaints:
         service.log("warning", event, **fields)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ListeningService(Service):
     """A port here that leads to an address. `on_reachable` is called when `reachable` may have changed."""
 
