@@ -34,6 +34,7 @@ from pathlib import Path
 
 import trio
 
+from tests.ports import free_ports
 from van.client import ClientError, Connection, Receiver, connect
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -127,17 +128,6 @@ async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> No
     with trio.fail_after(patience):
         while not condition():  # noqa: ASYNC110 - see above
             await trio.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; they have to stay the same over a restart."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Member:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
 from tests.interop.harness import PATIENCE, PROTON_EXAMPLES, SYSTEM_PYTHON, Program, find_proton, missing
+from tests.ports import free_port
 from van.client import AmqpValue, Message, Properties, UnreachableError, body_of, connect
 
 pytestmark = pytest.mark.interop
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

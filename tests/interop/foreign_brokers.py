@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.interop.harness import PATIENCE, PROTON_EXAMPLES, SYSTEM_PYTHON, find_proton, free_port, missing
+from tests.interop.harness import PATIENCE, PROTON_EXAMPLES, SYSTEM_PYTHON, find_proton, missing
+from tests.ports import free_port
 
 RABBITMQ = Path("/usr/lib/rabbitmq/lib")
 STARTING_SECONDS = 3 * PATIENCE

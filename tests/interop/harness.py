@@ -12,7 +12,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -39,13 +38,6 @@ TLS_LISTENERS = ("tls", "mutual", "known", "wss", "wss-mutual")
 
 PATIENCE = 20.0
 """Seconds that any one step may take: far more than it needs on a busy machine, so that only a hang gets there."""
-
-
-def free_port() -> int:
-    """A port that nobody has now, for a router that has to come back to the same one."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def missing(what: str) -> NoReturn:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.harness import HERE, SYSTEM_PYTHON, Program, Router, free_port
+from tests.interop.harness import HERE, SYSTEM_PYTHON, Program, Router
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 

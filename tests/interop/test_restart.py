@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.harness import Certificates, Proton, Router, free_port
+from tests.interop.harness import Certificates, Proton, Router
+from tests.ports import free_port
 
 pytestmark = pytest.mark.interop
 

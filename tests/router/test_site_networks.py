@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.interop.harness import Router as RouterProcess
-from tests.interop.harness import free_port
+from tests.ports import free_port
 from tests.router.running import Running, running, until
 from tests.router.site_file import SiteFile
 from van.client import connect

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.interop.harness import Router, free_port
+from tests.interop.harness import Router
+from tests.ports import free_port
 from tests.router.running import PATIENCE, until
 from tests.router.site_file import SiteFile
 from van.amqp import connection as amqp

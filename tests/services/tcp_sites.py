@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from tests.interop.harness import free_port
+from tests.ports import free_port
 from tests.router.running import Running, running, until
 from tests.router.site_file import SiteFile
 

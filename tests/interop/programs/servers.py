@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.interop.harness import PATIENCE, Program, free_port, missing
+from tests.interop.harness import PATIENCE, Program, missing
+from tests.ports import free_port
 
 
 def find(program: str, package: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.interop.harness import PATIENCE, PROJECT, Router, free_port
+from tests.interop.harness import PATIENCE, PROJECT, Router
+from tests.ports import free_port
 
 SITE = """
 [router]

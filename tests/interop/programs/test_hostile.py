@@ -22,10 +22,11 @@ import dns.rdatatype
 import hpack
 import pytest
 
-from tests.interop.harness import PATIENCE, PROJECT, Program, free_port
+from tests.interop.harness import PATIENCE, PROJECT, Program
 from tests.interop.programs.mqtt_client import MqttClient
 from tests.interop.programs.servers import wait_until_listening
 from tests.interop.programs.sites import Sites, ports, service, three_sites
+from tests.ports import free_port
 from tests.services import grpc_ends
 
 pytestmark = pytest.mark.interop

@@ -24,10 +24,11 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
-from tests.interop.harness import PATIENCE, PROJECT, Program, free_port
+from tests.interop.harness import PATIENCE, PROJECT, Program
 from tests.interop.programs.mqtt_client import MqttClient
 from tests.interop.programs.servers import find, wait_until_listening
 from tests.interop.programs.sites import Sites, ports, service, three_sites
+from tests.ports import free_port
 from tests.services import grpc_ends
 
 pytestmark = pytest.mark.interop

@@ -6,7 +6,6 @@ routers on the ports they had, and asking them what they see. The scenes are in 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ import pytest
 
 from tests.interop.harness import HERE as INTEROP
 from tests.interop.harness import PROJECT, SYSTEM_PYTHON, Program
+from tests.ports import free_ports
 
 HOW_TO_GIVE_IT = (
     "no skrouterd: set VAN_SKROUTERD=/path/to/skrouterd (skupper-router 3.x); skstat is taken from beside it, "
@@ -64,13 +64,6 @@ def find_skrouterd() -> Skrouterd:
     if not router.exists() or skstat is None:
         pytest.fail(f"{router} or its skstat ({', '.join(map(str, candidates))}) is not there", pytrace=False)
     return Skrouterd(router, skstat)
-
-
-def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody has now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 class Connection:

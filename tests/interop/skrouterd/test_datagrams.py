@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.interop.skrouterd.network import Skrouterd, free_ports
+from tests.interop.skrouterd.network import Skrouterd
+from tests.ports import free_ports
 from tests.router.site_file import SiteFile
 from tests.services.networks import ask as ask_name
 from tests.services.networks import sites, until

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.interop.harness import PROJECT
-from tests.interop.skrouterd.network import PATIENCE, Connection, Network, Plan, Skrouterd, free_ports
+from tests.interop.skrouterd.network import PATIENCE, Connection, Network, Plan, Skrouterd
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.interop
 

@@ -17,7 +17,8 @@ from typing import Self
 
 import pytest
 
-from tests.interop.skrouterd.network import Figures, Network, Plan, Skrouterd, TcpService, free_ports
+from tests.interop.skrouterd.network import Figures, Network, Plan, Skrouterd, TcpService
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.interop
 
