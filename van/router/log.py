@@ -41,6 +41,9 @@ REPEAT_WINDOW_SECONDS = 10.0
 # Different warnings that are remembered. Events are constants of ours, so this is never reached by what peers send.
 REMEMBERED_EVENTS = 1000
 
+# Methods of a logger that are not called like their level.
+_OTHER_NAMES = {"warn": "warning", "err": "error", "exception": "error", "fatal": "critical"}
+
 _SECRET_KEYS = frozenset({"password", "sasl_password", "secret", "token", "proxy"})
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/@\s]*@")
 _NUMBERS = {
@@ -50,6 +53,7 @@ _NUMBERS = {
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
 }
+_BY_NUMBER = {number: name for name, number in _NUMBERS.items()}
 
 
 class Levels:
@@ -107,6 +111,18 @@ class _Output:
     log = debug = info = warn = warning = error = err = critical = fatal = failure = msg
 
 
+class _BoundLogger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
+    """What `get_logger` returns: a record that is not admitted costs one look, not a way through the processors."""
+
+    def is_enabled_for(self, level: int) -> bool:
+        return levels.admits(_subsystem(self._logger), _BY_NUMBER[level])
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> Any:
+        if not levels.admits(_subsystem(self._logger), _level_of(method_name)):
+            return None
+        return super()._proxy_to_logger(method_name, event, **event_kw)
+
+
 class _StdlibHandler(logging.Handler):
     """Brings warnings of libraries that use Python's own logging into this log."""
 
@@ -125,11 +141,9 @@ def configure(
     levels.change(config)
     limiter = RepeatLimiter()
 
-    def filter_by_level(logger: Any, method: str, event: EventDict) -> EventDict:
+    def filter_repeated(logger: Any, method: str, event: EventDict) -> EventDict:
         level = _level_of(method)
-        subsystem = str(event.pop("subsystem", None) or getattr(logger, "subsystem", "router"))
-        if not levels.admits(subsystem, level):
-            raise structlog.DropEvent
+        subsystem = _subsystem(logger)
         if _NUMBERS[level] >= logging.WARNING:
             admitted, suppressed = limiter.admit((subsystem, str(event.get("event"))), clock())
             if not admitted:
@@ -142,14 +156,13 @@ def configure(
     text = config.format == "text" or (config.format == "auto" and output.isatty())
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
-            filter_by_level,
+            filter_repeated,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             make_harmless,
             _text_renderer(output) if text else structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+        wrapper_class=_BoundLogger,
         logger_factory=lambda *names: _Output(output, _subsystem_of(names)),
         cache_logger_on_first_use=False,
     )
@@ -207,7 +220,12 @@ def _text_renderer(stream: TextIO) -> Any:
 
 
 def _level_of(method: str) -> str:
-    return {"warn": "warning", "err": "error", "exception": "error", "fatal": "critical"}.get(method, method)
+    return _OTHER_NAMES.get(method, method)
+
+
+def _subsystem(logger: WrappedLogger) -> str:
+    subsystem: str = getattr(logger, "subsystem", "router")
+    return subsystem
 
 
 def _subsystem_of(names: tuple[object, ...]) -> str:
