@@ -180,7 +180,7 @@ class Got:
 
 
 class Receiver(DeliverySink):
-    """A client's receiver link. With `auto` whole deliveries are accepted, and their credit is given back."""
+    """A client's receiver link. With `auto` whole deliveries are accepted, and the credit of all is given back."""
 
     __slots__ = ("auto", "by_delivery", "client", "deliveries", "link", "second")
 
@@ -218,7 +218,9 @@ class Receiver(DeliverySink):
         delivery.holder.held -= len(delivery.data())
         if delivery.chunks is not None:
             delivery.chunks.clear()
-        if got.complete and not got.aborted:
+        if got.aborted and self.auto:
+            self.credit(1)
+        elif got.complete and not got.aborted:
             self._finished(got)
 
     def extend(self, delivery: Delivery, payload: bytes) -> None:
@@ -234,6 +236,9 @@ class Receiver(DeliverySink):
 
     def abort(self, delivery: Delivery) -> None:
         self.by_delivery.pop(delivery).aborted = True
+        if self.auto:
+            # It took credit like any other.
+            self.credit(1)
 
     def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
         got = self.by_delivery.get(delivery)
