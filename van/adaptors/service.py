@@ -97,6 +97,10 @@ class Service(Adaptor):
         """The core has something to say: see `EndpointSession`. Called in the course of `Router.wake_touched`."""
         raise NotImplementedError
 
+    def sessions(self) -> list[EndpointSession]:
+        """The sessions of links that are of none of its connections."""
+        return [self.session]
+
     def under_way(self) -> int:
         """How many requests somebody waits for: a site that ends lets them have their time, like deliveries."""
         return 0

@@ -31,6 +31,11 @@ class SendWindow:
         """How many octets may be sent now."""
         return max(0, self.size - self.sent + self.acknowledged)
 
+    def restart(self) -> None:
+        """Another stream takes the place of one that came to nothing."""
+        self.sent = 0
+        self.acknowledged = 0
+
     def take(self, state: object) -> bool:
         """Take a state that the receiver named. Returns whether it made room."""
         if not isinstance(state, Received) or state.section_offset is None:

@@ -70,10 +70,9 @@ class RunningService:
 
     @property
     def sessions(self) -> list[EndpointSession]:
-        """The sessions of its own links."""
-        if self.entry.addresses is None:
-            return [self.service.session]
-        return [member.service.session for member in self.members]
+        """The sessions of its own links, and those that rest."""
+        own = [self.service] if self.entry.addresses is None else [member.service for member in self.members]
+        return [session for service in own for session in service.sessions()]
 
 
 def wants_port_of(entry: ServiceConfig, other: RunningService) -> bool:

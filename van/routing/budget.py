@@ -140,6 +140,10 @@ class ByteBudget:
         """Payload may have left since the last count."""
         self._fresh = False
 
+    def thrifty(self) -> bool:
+        """Whether so much is spoken for that nothing is promised to those who do not need it."""
+        return self._spoken_for > self.limit // THRIFTY
+
     # -- sessions ------------------------------------------------------------------------------------------------
 
     def frame_size(self) -> int:
@@ -213,7 +217,7 @@ class ByteBudget:
 
     def next_deadline(self, now: float) -> float:
         """When `handle_deadline` wants to be called: while much of the limit is spoken for, or somebody waits."""
-        if not self.waiting and not self._slack and self._spoken_for <= self.limit // THRIFTY:
+        if not self.waiting and not self._slack and not self.thrifty():
             self._next_check = inf
             self._idle.clear()
         elif self._next_check == inf:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ENDPOINT_FRAME: Final = 65536
 # ...and is so many of them at most: as much as a flow of TCP may have on its way without an acknowledgement.
 ENDPOINT_FRAMES: Final = 16
+# Sessions of one service that are kept for connections to come.
+MAX_RESTING: Final = 16
 # Credit of an idle link by which one stream at a time is sent.
 STREAM_LINK_CAPACITY: Final = 4
 
@@ -54,6 +56,8 @@ class EndpointSession(Session):
     `recalled`: deliveries taken here, and not settled yet, that their senders have settled: they wait for no outcome.
     None, as it is at first, for an adaptor that does not want to know.
 
+    `incoming` and `outgoing` are the latest link of each kind, None before there is one.
+
     `room` says how many octets may be sent on now, so that the router's byte budget holds.
 
     Raises `AmqpSessionError` when there is no memory for one more.
@@ -64,6 +68,8 @@ class EndpointSession(Session):
         "credited",
         "grown",
         "handles",
+        "incoming",
+        "outgoing",
         "owners",
         "ready",
         "recalled",
@@ -87,6 +93,8 @@ class EndpointSession(Session):
         self.touched = False
         # Links are told apart by it in management.
         self.handles = 0
+        self.incoming: EndpointReceiverLink | None = None
+        self.outgoing: EndpointSenderLink | None = None
         self.owners: dict[Link, IncomingLink | OutgoingLink] = {}
         self.ready: list[EndpointSenderLink] = []
         self.told: list[Delivery] = []
@@ -115,6 +123,7 @@ class EndpointSession(Session):
         link.local = link.remote = attach
         owner = self.router.attach_incoming(link, text, capacity, limit)
         self._attached(link, owner)
+        self.incoming = link
         return link
 
     def attach_outgoing(self, text: str, capacity: int) -> EndpointSenderLink:
@@ -131,6 +140,7 @@ class EndpointSession(Session):
         owner = self.router.attach_outgoing(link, text, capacity)
         link.link_credit = capacity
         self._attached(link, owner)
+        self.outgoing = link
         return link
 
     def _attached(self, link: EndpointReceiverLink | EndpointSenderLink, owner: IncomingLink | OutgoingLink) -> None:
@@ -187,6 +197,43 @@ class EndpointSession(Session):
             self.detach(link)
         self.end_sent = True
         self.connection.window_policy.end(self)
+
+    def rest(self) -> None:
+        """Nobody has it until `resume`: nothing is sent by its links, and what the core has to say is not heard.
+
+        It has one incoming link at most; there must be another to its address, so that the core does not forget that.
+        """
+        # So `wake` touches nobody.
+        self.touched = True
+        link = self.incoming
+        if link is not None:
+            sink = link.sink
+            if isinstance(sink, IncomingLink) and not sink.anonymous:
+                sink.address.remove_incoming(sink)
+        if not self.dormant and self.router.budget.thrifty():
+            self.dormant = True
+            self.router.budget.account(self, self.incoming_window)
+
+    def resume(self, adaptor: Adaptor) -> bool:
+        """Have another adaptor take a session that rests, as if it were new. False where that cannot be: something
+        of the last one is not settled yet, or nobody receives.
+        """
+        if self.unsettled_in or self.unsettled_out or self.held:
+            return False
+        link = self.incoming
+        if link is not None:
+            sink = link.sink
+            if link.link_credit <= 0 or not isinstance(sink, IncomingLink):
+                return False
+            if not sink.anonymous:
+                if not sink.address.reachable():
+                    return False
+                sink.address.add_incoming(sink)
+        self.told.clear()
+        self.credited.clear()
+        self.adaptor = adaptor
+        self.touched = False
+        return True
 
     def room(self) -> int:
         """How many octets may be sent on now; when it was 0, the adaptor is touched once there is room again."""
@@ -268,6 +315,47 @@ class EndpointSession(Session):
         """So many octets of payload have come in."""
         self.held += size
         self.incoming_window = max(0, self.incoming_window - 1 - size // ENDPOINT_FRAME)
+
+
+class RestingSessions:
+    """Sessions with their links that were used and are put by for the next adaptor of the same kind.
+
+    A session and its links cost more than all else of a short connection. So many at most are kept.
+    """
+
+    __slots__ = ("_limit", "_sessions")
+
+    def __init__(self, limit: int = MAX_RESTING) -> None:
+        self._limit = limit
+        self._sessions: deque[EndpointSession] = deque()
+
+    def put(self, session: EndpointSession) -> None:
+        """Put a session by, of which an adaptor has used everything to its end; or end it."""
+        if len(self._sessions) < self._limit and not session.ready and not session.grown:
+            session.rest()
+            self._sessions.append(session)
+        else:
+            session.close()
+
+    def take(self, adaptor: Adaptor) -> EndpointSession | None:
+        """A session for an adaptor; None where there is none that can be had. The oldest comes first."""
+        if not self._sessions:
+            return None
+        session = self._sessions.popleft()
+        if session.resume(adaptor):
+            return session
+        self._sessions.append(session)
+        return None
+
+    def sessions(self) -> list[EndpointSession]:
+        """Those that rest."""
+        return list(self._sessions)
+
+    def close(self) -> None:
+        """End them all, and keep none from now on."""
+        self._limit = 0
+        while self._sessions:
+            self._sessions.popleft().close()
 
 
 class EndpointReceiverLink(ReceiverLink):

@@ -10,7 +10,7 @@ from typing import Final
 
 from van.adaptors.amqp import Log
 from van.adaptors.service import Complaints, ConnectingService, PeerInfo
-from van.adaptors.tcp.flow import FAILED, Ended, Flow, stream_annotations
+from van.adaptors.tcp.flow import Ended, Flow, stream_annotations
 from van.adaptors.tcp.head import Head, read_head, read_place, server_head
 from van.adaptors.tcp.proxy_protocol import proxy_header
 from van.amqp.delivery import Delivery
@@ -18,7 +18,7 @@ from van.amqp.delivery_state import RELEASED, Rejected
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
 from van.amqp.performatives import Error
 from van.routing.adaptor import Adaptor
-from van.routing.endpoint import EndpointSenderLink
+from van.routing.endpoint import EndpointSenderLink, EndpointSession, RestingSessions
 from van.routing.router import Router
 
 # So many connections of a server are what *balanced* likes best: beyond that others are preferred.
@@ -56,6 +56,7 @@ class TcpConnectingService(ConnectingService):
         self.annotations = stream_annotations(router)
         self.complaints = Complaints(self)
         self.flows: dict[ConnectingFlow, None] = {}
+        self.resting = RestingSessions()
         self.capacity = capacity
         self.aside = False
         self.link = self.session.attach_outgoing(address, capacity)
@@ -92,7 +93,11 @@ class TcpConnectingService(ConnectingService):
         self.stopped = True
         if not self.aside:
             self.session.retire(self.link)
+        self.resting.close()
         self.flow_over()
+
+    def sessions(self) -> list[EndpointSession]:
+        return [self.session, *self.resting.sessions()]
 
     def flow_over(self) -> None:
         """A connection has ended."""
@@ -135,7 +140,7 @@ class ConnectingFlow(Flow):
     """One connection to a server. Until it stands, there is no socket. Raises `AmqpSessionError`."""
 
     def __init__(self, service: TcpConnectingService) -> None:
-        super().__init__(service, service.idle_timeout)
+        super().__init__(service, service.resting, service.idle_timeout)
         self.connecting = service
         self.head: Head | None = None
         self._octets = b""
@@ -211,7 +216,8 @@ class ConnectingFlow(Flow):
         self.connecting.unreached()
         stream = self.stream
         if stream is not None and not stream.aborted and not self.closed:
-            self._turn_away(FAILED)
+            # Nothing of it has gone to a server, so that another may be tried.
+            self._turn_away(RELEASED)
         else:
             self.connection_lost(self.router.now)
 
@@ -221,15 +227,20 @@ class ConnectingFlow(Flow):
         assert head is not None
         if self.closed:
             return self
-        try:
-            link = self.link = self.session.attach_incoming("", 1)
-        except AmqpLinkError as error:
-            self.end(error.description)
-            return self
+        link = self.session.incoming
+        if link is None:
+            try:
+                link = self.session.attach_incoming("", 1)
+            except AmqpLinkError as error:
+                self.end(error.description)
+                return self
+        self.link = link
         self._flowing = True
         self.own = link.begin(server_head(head.reply_to), annotations=self.connecting.annotations)
         self.begin_watch()
         self.pace()
+        # There may be something to write.
+        self.router.touch(self)
         return self
 
     def connection_lost(self, now: float) -> None:

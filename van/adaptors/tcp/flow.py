@@ -21,7 +21,7 @@ from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, Accepted, Modified, Received, Rejected, Released
 from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, Adaptor
 from van.routing.dialect.annotations import STREAMING, WINDOWED, Annotations
-from van.routing.endpoint import EndpointReceiverLink, EndpointSession, EndpointStream
+from van.routing.endpoint import EndpointReceiverLink, EndpointSession, EndpointStream, RestingSessions
 from van.routing.router import Router
 
 FAILED: Final = Modified(delivery_failed=True)
@@ -43,15 +43,20 @@ class Flow(Adaptor):
     socket, `octets_out` handed over to be written.
     """
 
-    def __init__(self, service: Service, idle_timeout: float) -> None:
-        """idle_timeout: reset it when nothing has moved for so long, in seconds; 0 for never.
+    def __init__(self, service: Service, resting: RestingSessions, idle_timeout: float) -> None:
+        """resting: where its session may come from, and goes to. idle_timeout: reset it when nothing has moved for so
+        long, in seconds; 0 for never.
 
         Raises `AmqpSessionError` when there is no memory for one more.
         """
         super().__init__()
         self.service = service
         self.router = service.router
-        self.session = EndpointSession(service.router, self, service.name)
+        self.resting = resting
+        resumed = resting.take(self)
+        self.session = resumed if resumed is not None else EndpointSession(service.router, self, service.name)
+        # Whether the session may go on to another connection behind this one.
+        self.passes_on = True
         self.link: EndpointReceiverLink | None = None
         self.own: Delivery | None = None
         self.stream: EndpointStream | None = None
@@ -71,6 +76,7 @@ class Flow(Adaptor):
         # The socket's peer has ended its side.
         self._eof = False
         self._over = False
+        self._lost = False
         # How many octets had moved when that was looked at last, how often it had been as many, and when to look next.
         self._moved = 0
         self._still = 0
@@ -243,13 +249,18 @@ class Flow(Adaptor):
 
     def connection_lost(self, now: float) -> None:
         self.router.now = now
-        if self.session.end_sent:
+        if self._lost:
             return
-        if not (self._wrote_all and self._eof):
+        self._lost = True
+        whole = self._wrote_all and self._eof and not self.resets
+        if not whole:
             self.resets = True
         self.give_up()
         self.service.connections -= 1
-        self.session.close()
+        if whole and self.passes_on:
+            self.resting.put(self.session)
+        else:
+            self.session.close()
 
     # -- time ----------------------------------------------------------------------------------------------------
 

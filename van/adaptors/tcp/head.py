@@ -34,6 +34,9 @@ MAX_HEAD: Final = 16384
 _pack_2uint: Final = struct.Struct(">II").pack
 _NULL_BODY: Final = b"\x00\x53\x77\x40"
 _VERSION: Final = b"\xa1\x01V\x52\x01"
+_ALPN: Final = b"\xa1" + bytes((len(ALPN_KEY),)) + ALPN_KEY.encode()
+_CLIENT: Final = b"\xa1" + bytes((len(CLIENT_KEY),)) + CLIENT_KEY.encode()
+_LOCAL: Final = b"\xa1" + bytes((len(LOCAL_KEY),)) + LOCAL_KEY.encode()
 _CONTENT_TYPE: Final = b"\xa1" + bytes((len(CONTENT_TYPE),)) + CONTENT_TYPE.encode()
 # The application properties of a head that says the version alone.
 _PLAIN: Final = b"\x00\x53\x74\xd1" + _pack_2uint(4 + len(_VERSION), 2) + _VERSION + _NULL_BODY
@@ -70,10 +73,15 @@ def client_head(
         return _section(0x73, 0xD0, properties, 7) + _PLAIN
     count = 2
     more = _VERSION
-    for key, value in ((ALPN_KEY, alpn), (CLIENT_KEY, _place(client)), (LOCAL_KEY, _place(local if client else None))):
-        if value:
+    if alpn:
+        count += 2
+        more += _ALPN + _text(alpn)
+    if client is not None and client[0]:
+        count += 2
+        more += _CLIENT + _text(f"{client[0]} {client[1]}")
+        if local is not None and local[0]:
             count += 2
-            more += _text(key) + _text(value)
+            more += _LOCAL + _text(f"{local[0]} {local[1]}")
     return _section(0x73, 0xD0, properties, 7) + _section(0x74, 0xD1, more, count) + _NULL_BODY
 
 
@@ -90,10 +98,6 @@ def _text(text: str) -> bytes:
     octets = text.encode()
     size = len(octets)
     return b"\xa1" + bytes((size,)) + octets if size < 256 else b"\xb1" + size.to_bytes(4, "big") + octets
-
-
-def _place(place: tuple[str, int] | None) -> str:
-    return f"{place[0]} {place[1]}" if place is not None and place[0] else ""
 
 
 def read_place(text: str) -> tuple[str, int] | None:

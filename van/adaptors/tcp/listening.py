@@ -1,7 +1,8 @@
 """The client's end: a port that leads to an address.
 
-A connection that is accepted begins a client stream to the address, and waits for the server stream that answers it;
-nothing is read from the client before. So each connection goes to one server, as the address distributes them.
+A connection that is accepted begins a client stream to the address, and waits for the server stream that answers it.
+So each connection goes to one server, as the address distributes them. What a client says meanwhile goes along, so
+that the server has it as soon as it is connected; it is kept, as long as it is little, for another attempt.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from van.adaptors.service import Complaints, ListeningService, PeerInfo
 from van.adaptors.tcp.flow import Ended, Flow, stream_annotations, words_of
 from van.adaptors.tcp.head import client_head, read_head, server_head
 from van.adaptors.tcp.proxy_protocol import read_proxy_header
-from van.amqp.delivery_state import RELEASED, Rejected
+from van.amqp.delivery_state import RELEASED, Modified, Rejected, Released
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
 from van.amqp.performatives import Error
 from van.routing.adaptor import Adaptor
-from van.routing.endpoint import EndpointSenderLink, EndpointStream
+from van.routing.endpoint import EndpointSenderLink, EndpointSession, EndpointStream, RestingSessions
 from van.routing.router import Router
 
 # A client stream is one delivery, and so is a server stream.
@@ -28,9 +29,11 @@ STREAMS: Final = 1
 HEADER_READ: Final = 4096
 # ...which has to be there within so many seconds.
 HEADER_SECONDS: Final = 10.0
-# A client whose stream was turned away, or found nobody, is tried again with somebody else: nothing of it has gone to
-# a server yet. There are seldom more servers that have just died.
+# A client whose stream was released, or that has said nothing yet, is tried again with somebody else: nothing of it has
+# gone to a server. There are seldom more servers that have just died.
 ATTEMPTS: Final = 3
+# What is read of a client before it is answered, in octets: about what a first flight of TCP holds.
+EARLY_READ: Final = 16384
 # A stream whose head has not come whole is read in such pieces.
 HEAD_READ: Final = 4096
 
@@ -61,6 +64,7 @@ class TcpListeningService(ListeningService):
         self.annotations = stream_annotations(router, address)
         self.complaints = Complaints(self)
         self.correlator = router.tokens()[:5]
+        self.resting = RestingSessions()
 
     def accept(self, info: PeerInfo) -> Adaptor:
         try:
@@ -68,6 +72,13 @@ class TcpListeningService(ListeningService):
         except (AmqpSessionError, AmqpLinkError) as error:
             self.complaints.complain("connection refused", error.description, info.peer)
             return Ended(error.description, resets=True)
+
+    def stop(self) -> None:
+        super().stop()
+        self.resting.close()
+
+    def sessions(self) -> list[EndpointSession]:
+        return [self.session, *self.resting.sessions()]
 
     def correlation(self) -> str:
         """A text for one connection, for those who watch flows."""
@@ -81,19 +92,20 @@ class ListeningFlow(Flow):
     """
 
     def __init__(self, service: TcpListeningService, info: PeerInfo) -> None:
-        super().__init__(service, service.idle_timeout)
+        super().__init__(service, service.resting, service.idle_timeout)
         self.listening = service
         self.info = info
         self.client: tuple[str, int] | None = info.peer
         self.local: tuple[str, int] | None = info.local
-        # What was read behind a header of the PROXY protocol, or is the beginning of one.
+        # What was read before there was an answer; in front of that, it may be a header of the PROXY protocol.
         self._read = b""
         self._head = b""
         self._client_head = b""
         self._attempts = 0
         self._replies: EndpointSenderLink | None = None
+        self.reading = True
+        self.read_size = EARLY_READ
         if service.proxy_protocol:
-            self.reading = True
             self.read_size = HEADER_READ
             self.light = False
             self._look_at = service.router.now + HEADER_SECONDS
@@ -105,12 +117,16 @@ class ListeningFlow(Flow):
         service = self.listening
         self.opened = True
         session = self.session
-        try:
-            self._replies = session.attach_outgoing("", STREAMS)
-            self.link = session.attach_incoming(service.address, STREAMS)
-        except AmqpLinkError:
-            self._undo()
-            raise
+        if session.incoming is None:
+            try:
+                session.attach_outgoing("", STREAMS)
+                session.attach_incoming(service.address, STREAMS)
+            except AmqpLinkError:
+                self._undo()
+                raise
+        self.link = session.incoming
+        self._replies = session.outgoing
+        assert self._replies is not None
         tell = service.tell_client
         self._client_head = client_head(
             service.address,
@@ -129,7 +145,13 @@ class ListeningFlow(Flow):
             self.fail("nobody receives at the address")
             return
         self._attempts += 1
+        if self._attempts > 1:
+            # What answers an attempt that was given up may still come.
+            self.passes_on = False
         self.own = link.begin(self._client_head, annotations=self.listening.annotations)
+        self.sent.restart()
+        if self._read:
+            self.append(self._read)
 
     def _undo(self) -> None:
         self.service.connections -= 1
@@ -144,7 +166,10 @@ class ListeningFlow(Flow):
         self.router.now = now
         self._read += data
         if self.opened:
-            # It came with the end of a handshake, before there was anybody to read it.
+            self.octets_in += len(data)
+            self.service.octets_in += len(data)
+            self.append(data)
+            self.reading = len(self._read) < EARLY_READ and self.session.room() > 0
             return
         try:
             header = read_proxy_header(self._read)
@@ -155,7 +180,9 @@ class ListeningFlow(Flow):
             return
         self._read = self._read[header.size :]
         self._look_at = inf
-        self.reading = False
+        self.octets_in += len(self._read)
+        self.service.octets_in += len(self._read)
+        self.reading = len(self._read) < EARLY_READ
         if header.client is not None:
             self.client = header.client
             self.local = header.local
@@ -163,6 +190,13 @@ class ListeningFlow(Flow):
             self._call()
         except AmqpLinkError as refusal:
             self.fail(refusal.description)
+
+    def receive_eof(self, now: float) -> None:
+        if self._flowing or self.reason or not self.opened:
+            super().receive_eof(now)
+        else:
+            # The server may answer all the same.
+            self._eof = True
 
     def handle_deadline(self, now: float) -> None:
         if self.opened:
@@ -183,6 +217,7 @@ class ListeningFlow(Flow):
                     self.stream = stream
                     self.grown()
                 else:
+                    self.passes_on = False
                     stream.settle(_rejected("a server stream is there already"))
 
     def grown(self) -> None:
@@ -219,11 +254,12 @@ class ListeningFlow(Flow):
             self._early.append(rest)
         self._flowing = True
         self.begin_watch()
-        read, self._read = self._read, b""
-        if read:
-            self.octets_in += len(read)
-            self.append(read)
-        self.pace()
+        self._read = b""
+        if self._eof:
+            assert self.link is not None
+            self.link.append(b"", more=False)
+        else:
+            self.pace()
 
     def _answered_wrongly(self, stream: EndpointStream, outcome: object, reason: str) -> None:
         self.stream = None
@@ -233,7 +269,12 @@ class ListeningFlow(Flow):
     def refused(self, state: object) -> None:
         if self._flowing:
             super().refused(state)
-        elif self.stream is None and self._attempts < ATTEMPTS and not isinstance(state, Rejected) and not self.closed:
+        elif (
+            self.stream is None
+            and self._attempts < ATTEMPTS
+            and (isinstance(state, Released) or (isinstance(state, Modified) and not self._read))
+            and not self.closed
+        ):
             self._attempt()
         else:
             self.fail(f"no connection to a server: {words_of(state)}")
