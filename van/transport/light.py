@@ -30,8 +30,9 @@ ACCEPTS: Final = 16
 class Acceptor(Reader):
     """Accepts connections at a listening socket, which stays the caller's, from `begin` to `end`.
 
-    Each is given to `accepted` with its peer's address, as a socket that does not block. `failed` is told what the
-    system lacks; nothing is accepted then until `begin` is called anew. The socket's options are its connections', too.
+    Each is given to `accepted` with its peer's address, as the descriptor of a socket that does not block. `failed` is
+    told what the system lacks; nothing is accepted then until `begin` is called anew. The socket's options are its
+    connections', too.
     """
 
     __slots__ = ("_accepted", "_failed", "_poller", "_socket", "_wake_touched")
@@ -41,7 +42,7 @@ class Acceptor(Reader):
         descriptor: int,
         poller: Poller,
         wake_touched: Callable[[], None],
-        accepted: Callable[[socket.socket, tuple[str, int], float], None],
+        accepted: Callable[[int, tuple[str, int], float], None],
         failed: Callable[[Acceptor, OSError], None],
     ) -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -66,22 +67,26 @@ class Acceptor(Reader):
             if self._socket.fileno() < 0:
                 return 0
             try:
-                connected, address = self._socket.accept()
+                # As `accept` does it, which makes an object of it, for as much time again as the call takes.
+                descriptor, address = self._socket._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, ConnectionAbortedError):
                 return 0
             except OSError as error:
                 self._poller.remove(self._socket.fileno())
                 self._failed(self, error)
                 return 0
-            connected.setblocking(False)
-            self._accepted(connected, address[:2], now)
+            os.set_blocking(descriptor, False)
+            self._accepted(descriptor, address[:2], now)
         return 0
 
 
 class LightConnect(Reader):
-    """Connects a socket, which is then given to `done` with the number of an error, 0 for none."""
+    """Connects a socket, which is then given to `done` with the number of an error, 0 for none.
 
-    __slots__ = ("_done", "_poller", "_socket")
+    The poller still knows it then: whoever goes on with it takes it over (`Poller.add`), or has it forgotten.
+    """
+
+    __slots__ = ("_done", "_ended", "_poller", "_socket")
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class LightConnect(Reader):
         """Raises OSError when there is no socket to be had, or no way to go."""
         self._poller = poller
         self._done = done
+        self._ended = False
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         set_options(self._socket)
@@ -101,16 +107,15 @@ class LightConnect(Reader):
         if number not in (0, errno.EINPROGRESS):
             self._socket.close()
             raise OSError(number, os.strerror(number))
-        poller.add(self._socket.fileno(), self, wake_touched)
-        poller.watch(self._socket.fileno(), reading=False, writing=True)
+        poller.add(self._socket.fileno(), self, wake_touched, reading=False, writing=True)
 
     def on_writable(self) -> None:
-        if self._socket.fileno() >= 0:
+        if not self._ended:
             self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def on_readable(self, now: float) -> int:
         # It has broken before it stood, which the poller may say in both ways.
-        if self._socket.fileno() >= 0:
+        if not self._ended:
             self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET)
         return 0
 
@@ -119,11 +124,10 @@ class LightConnect(Reader):
         self._end(errno.ETIMEDOUT)
 
     def _end(self, number: int) -> None:
-        if self._socket.fileno() < 0:
+        if self._ended:
             return
-        self._poller.remove(self._socket.fileno())
-        connected = socket.socket(fileno=self._socket.detach())
-        self._done(self, connected, number)
+        self._ended = True
+        self._done(self, self._socket, number)
 
 
 def set_options(sock: socket.socket) -> None:
@@ -176,7 +180,10 @@ class LightDriver(Reader):
         poller: Poller,
         over: Callable[[Exception | None], None],
     ) -> None:
-        """descriptor: of a connected socket that does not block, ours from now on."""
+        """descriptor: of a connected socket that does not block, ours from now on.
+
+        An adaptor with something to write wakes the driver when its batch is over.
+        """
         self._descriptor = descriptor
         self._adaptor = adaptor
         self._wake_touched = wake_touched
@@ -189,10 +196,11 @@ class LightDriver(Reader):
         self._shut = False
         self._is_over = False
         # What the poller has been asked for: reading, writing; None: it does not know the socket.
-        self._interest: tuple[bool, bool] | None = (True, False)
+        self._interest: tuple[bool, bool] | None = (adaptor.reading, False)
         adaptor.on_wake = self.flush
-        poller.add(self._descriptor, self, wake_touched)
-        self.flush()
+        poller.add(descriptor, self, wake_touched, reading=adaptor.reading)
+        if adaptor.closed:
+            self.flush()
 
     # -- to the socket -------------------------------------------------------------------------------------------
 
@@ -215,9 +223,10 @@ class LightDriver(Reader):
             room = FLUSH_LIMIT
             while room > 0 and not self._blocked:
                 chunks = adaptor.data_to_send(BATCH_SIZE)
+                if not chunks:
+                    break
                 size = sum(map(len, chunks))
-                if chunks:
-                    self._write(chunks, size)
+                self._write(chunks, size)
                 if size < BATCH_SIZE:
                     break
                 room -= size
@@ -334,7 +343,7 @@ class LightDriver(Reader):
         self._is_over = True
         adaptor = self._adaptor
         if self._interest is not None:
-            self._poller.remove(self._descriptor)
+            self._poller.forget(self._descriptor)
         adaptor.on_wake = gone
         try:
             adaptor.connection_lost(trio.current_time())
@@ -349,9 +358,20 @@ class LightDriver(Reader):
         self._over(fault)
 
 
+def local_address(descriptor: int) -> tuple[str, int]:
+    """Our end of a connection. Raises OSError when it is gone already."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        address: tuple[str, int] = sock.getsockname()[:2]
+        return address
+    finally:
+        sock.detach()
+
+
 def _with_socket(descriptor: int, use: Callable[[socket.socket], object]) -> int:
     """Do something with the socket of a descriptor for which `os` has no function. Returns the number it says, or 0."""
-    sock = socket.socket(fileno=descriptor)
+    # Of which kind it is matters to none of these, and would be asked of the system.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
     try:
         said = use(sock)
         return said if isinstance(said, int) else 0

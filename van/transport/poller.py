@@ -95,15 +95,34 @@ class Poller(trio.abc.Instrument):
         self._leaves = False
         self._until = inf
 
-    def add(self, descriptor: int, reader: Reader, flush: Callable[[], None]) -> None:
-        """Have `reader` told when `descriptor` can be read, until `remove`; `flush` is called after what it took in."""
+    def add(
+        self,
+        descriptor: int,
+        reader: Reader,
+        flush: Callable[[], None],
+        *,
+        reading: bool = True,
+        writing: bool = False,
+    ) -> None:
+        """Have `reader` told when `descriptor` can be read, until `remove`; `flush` is called after what it took in.
+
+        reading, writing: as `watch` has them. A descriptor that another reader had is taken over from that.
+        """
+        events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0)
+        if descriptor in self._readers:
+            self._epoll.modify(descriptor, events)
+        else:
+            self._epoll.register(descriptor, events)
         self._readers[descriptor] = (reader, flush)
-        self._epoll.register(descriptor, select.EPOLLIN)
 
     def remove(self, descriptor: int) -> None:
         """Forget a descriptor. Nothing happens where that has been done."""
         if self._readers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+
+    def forget(self, descriptor: int) -> None:
+        """Forget a descriptor that is closed at once: the system does the rest. Nothing happens where that is done."""
+        self._readers.pop(descriptor, None)
 
     def watch(self, descriptor: int, *, reading: bool, writing: bool) -> None:
         """Say anew what the reader of a descriptor is told: whenever it can be read, whenever it can be written.

@@ -22,6 +22,8 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from ipaddress import ip_address
+from logging import DEBUG
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -34,7 +36,7 @@ from van.transport.backoff import Backoff
 from van.transport.dial import CONNECT_TIMEOUT
 from van.transport.driver import run_adaptor
 from van.transport.errors import TransportError, os_reason
-from van.transport.light import Acceptor, LightConnect, LightDriver, numeric_address, set_options_of
+from van.transport.light import Acceptor, LightConnect, LightDriver, local_address, numeric_address, set_options_of
 from van.transport.limits import ConnectionLimit, Repeated
 from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS, sole
 from van.transport.poller import Poller, elsewhere, rung_by, the_poller
@@ -244,7 +246,7 @@ class ServiceEndpoint:
         finally:
             self._closed(connection)
 
-    def _drive_light(self, descriptor: int, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> None:
+    def _drive_light(self, descriptor: int, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> LightDriver:
         """Drive a connection without a task. It was counted, and is no more when it has ended; the socket is taken."""
         connection = self._opened(adaptor, info)
 
@@ -260,6 +262,7 @@ class ServiceEndpoint:
         driver = LightDriver(descriptor, adaptor, self._wake_touched, poller, over)
         if adaptor in self.open:
             self._light[adaptor] = driver
+        return driver
 
     async def _drive_socket(self, connected: socket.socket, adaptor: Adaptor, info: PeerInfo) -> None:
         """Drive a connection that was made by the poller, with a task. It was counted, and is no more when it ends."""
@@ -287,17 +290,19 @@ class ServiceEndpoint:
         connection = ServiceConnection(adaptor, info, self._new_number(), trio.current_time())
         self.open[adaptor] = connection
         self.opened += 1
-        self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
+        if self._logger.is_enabled_for(DEBUG):
+            self._logger.debug("connection open", peer=address_text(info.peer), alpn=info.alpn)
         return connection
 
     def _closed(self, connection: ServiceConnection) -> None:
         del self.open[connection.adaptor]
-        self._logger.debug(
-            "connection closed",
-            peer=address_text(connection.info.peer),
-            reason=connection.adaptor.reason or "the end",
-            seconds=round(trio.current_time() - connection.opened_at, 3),
-        )
+        if self._logger.is_enabled_for(DEBUG):
+            self._logger.debug(
+                "connection closed",
+                peer=address_text(connection.info.peer),
+                reason=connection.adaptor.reason or "the end",
+                seconds=round(trio.current_time() - connection.opened_at, 3),
+            )
 
     def _tell_fault(self, fault: BaseException, peer: tuple[str, int]) -> None:
         """A fault of ours has ended a connection."""
@@ -536,25 +541,29 @@ class ServicePort(ServiceEndpoint):
 
     def _accept_by(self, poller: Poller, connections: trio.Nursery) -> None:
         """Have the poller accept: a connection that waits for nothing needs no task."""
+        # Where a client has come to, if that is the same for all.
+        local = self._sockets[0].socket.getsockname()[:2]
+        only = len(self._sockets) == 1 and not ip_address(local[0].partition("%")[0]).is_unspecified
 
-        def accepted(connected: socket.socket, peer: tuple[str, int], now: float) -> None:
+        def accepted(descriptor: int, peer: tuple[str, int], now: float) -> None:
             if self._admit(lambda: address_text(peer)):
-                connected.close()
+                os.close(descriptor)
                 return
             try:
-                info = PeerInfo(peer, connected.getsockname()[:2])
+                info = PeerInfo(peer, local if only else local_address(descriptor))
                 self._listening.router.now = now
                 adaptor = self._listening.accept(info)
             except Exception as fault:  # noqa: BLE001 - it ends this connection
                 self._release()
-                connected.close()
+                os.close(descriptor)
                 if not isinstance(fault, OSError):
                     self._tell_fault(fault, peer)
                 return
             if adaptor.light:
-                self._drive_light(connected.detach(), adaptor, info, poller)
+                # Most clients speak first, and have done so by now.
+                self._drive_light(descriptor, adaptor, info, poller).on_readable(now)
             else:
-                connections.start_soon(self._drive_socket, connected, adaptor, info)
+                connections.start_soon(self._drive_socket, socket.socket(fileno=descriptor), adaptor, info)
 
         def failed(acceptor: Acceptor, error: OSError) -> None:
             self._cannot_accept(error)
@@ -785,8 +794,9 @@ class ServiceDialer(ServiceEndpoint):
             try:
                 if number:
                     raise OSError(number, os.strerror(number))
-                info = PeerInfo(sock.getpeername()[:2], sock.getsockname()[:2])
+                info = PeerInfo(where, sock.getsockname()[:2])
             except OSError as error:
+                poller.forget(sock.fileno())
                 sock.close()
                 self._release()
                 late = f"not connected within {self._connect_timeout:g} s: still at connecting"
@@ -798,6 +808,7 @@ class ServiceDialer(ServiceEndpoint):
             try:
                 adaptor = connected(info)
             except Exception as fault:  # noqa: BLE001 - it ends this connection
+                poller.forget(sock.fileno())
                 sock.close()
                 self._release()
                 self._tell_fault(fault, info.peer)
@@ -805,10 +816,12 @@ class ServiceDialer(ServiceEndpoint):
             if adaptor.light:
                 self._drive_light(sock.detach(), adaptor, info, poller)
             else:
+                poller.remove(sock.fileno())
                 nursery.start_soon(self._drive_socket, sock, adaptor, info)
 
+        family, where = self._numeric
         try:
-            connect = LightConnect(*self._numeric, poller, self._wake_touched, done)
+            connect = LightConnect(family, where, poller, self._wake_touched, done)
         except OSError:
             # The other way has the words for it.
             self._release()

@@ -26,6 +26,17 @@ KEEPALIVE_INTERVAL_SECONDS = 15
 KEEPALIVE_PROBES = 4
 """A peer that vanished without a word is noticed after two minutes, also where no idle time-out was agreed upon."""
 
+# Those that the system has.
+_KEEPALIVE_OPTIONS = [
+    (getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    )
+    if hasattr(socket, name)
+]
+
 SAME_PORT_ATTEMPTS = 20
 """How often to look for a free port that IPv4 and IPv6 can both have when any port will do."""
 
@@ -60,14 +71,8 @@ def keep_alive(stream: trio.SocketStream | socket.socket) -> None:
     """Have the kernel probe a silent peer. TCP_NODELAY was set by trio: frames are joined by us, not by Nagle."""
     with suppress(OSError):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
-            ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
-            ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-        ):
-            option = getattr(socket, name, None)
-            if option is not None:
-                stream.setsockopt(socket.IPPROTO_TCP, option, value)
+        for option, value in _KEEPALIVE_OPTIONS:
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def open_tcp(host: str, port: int) -> trio.SocketStream:
