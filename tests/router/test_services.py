@@ -66,7 +66,7 @@ async def refuses(port: int) -> bool:
 async def test_a_port_is_open_while_somebody_receives_at_its_address(
     site: SiteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("van.transport.service_listener.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("van.transport.service_port.SETTLE_SECONDS", 0.0)
     async with running(site, PLAIN + listening()) as scene:
         port = port_of(scene)
         assert await refuses(port)
@@ -276,8 +276,8 @@ async def test_a_site_that_ends_asks_connections_of_services_to_end(site: SiteFi
 
 
 async def test_dials_have_their_turns_and_some_wait(site: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("van.transport.service_listener.SIMULTANEOUS_DIALS", 1)
-    monkeypatch.setattr("van.transport.service_listener.WAITING_DIALS", 1)
+    monkeypatch.setattr("van.transport.service_dialer.SIMULTANEOUS_DIALS", 1)
+    monkeypatch.setattr("van.transport.service_dialer.WAITING_DIALS", 1)
     begun: list[trio.Event] = []
 
     async def slow(host: str, port: int) -> trio.SocketStream:
@@ -285,7 +285,7 @@ async def test_dials_have_their_turns_and_some_wait(site: SiteFile, monkeypatch:
         await begun[-1].wait()
         raise TransportError(TransportError.TCP, "refused at last")
 
-    monkeypatch.setattr("van.transport.service_listener.open_tcp", slow)
+    monkeypatch.setattr("van.transport.service_dialer.open_tcp", slow)
     async with (
         # A name: it has to be looked up.
         running(site, PLAIN + connecting(1).replace("127.0.0.1", "localhost")) as scene,
@@ -349,7 +349,7 @@ async def test_a_port_that_leads_to_several_addresses(site: SiteFile) -> None:
 
 
 async def test_a_short_gap_does_not_close_the_port(site: SiteFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("van.transport.service_listener.SETTLE_SECONDS", 1000.0)
+    monkeypatch.setattr("van.transport.service_port.SETTLE_SECONDS", 1000.0)
     async with running(site, PLAIN + listening()) as scene, connect(scene.url()) as client:
         port = port_of(scene)
         for _ in range(2):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from van.router.site import Site
     from van.routing.adaptor import Adaptor
     from van.routing.endpoint import EndpointSession
-    from van.transport.service_listener import ServiceEndpoint
+    from van.transport.service_endpoint import ServiceEndpoint
 
 GONE: Final = "the service was removed"
 """What is said on connections of a service that is there no more."""
@@ -116,7 +116,8 @@ class Services:
         self, entry: ServiceConfig, profiles: Mapping[str, SslProfileConfig], *, configured: bool
     ) -> RunningService:
         """A service that has no sockets yet. Raises `ServiceError`."""
-        from van.transport.service_listener import ServiceDialer, ServicePort
+        from van.transport.service_dialer import ServiceDialer
+        from van.transport.service_port import ServicePort
 
         site = self._site
         kind = KINDS[entry.url.scheme]

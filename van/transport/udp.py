@@ -23,7 +23,7 @@ from van.transport.errors import TransportError, os_reason
 from van.transport.limits import Repeated
 from van.transport.listener import REPEAT_SECONDS
 from van.transport.poller import Reader, elsewhere, the_poller
-from van.transport.service_listener import ServiceEndpoint
+from van.transport.service_endpoint import ServiceEndpoint
 from van.transport.service_url import ServiceUrl
 from van.transport.tcp import address_text
 from van.transport.url import bracketed
