@@ -388,3 +388,31 @@ async def test_who_was_removed_in_the_same_turn_is_not_read() -> None:
     for pair in pairs:
         for end in pair:
             end.close()
+
+
+async def test_a_descriptor_that_rang_may_be_another_s() -> None:
+    """Its socket is closed at once, and the task that waited for it says so in its next turn."""
+    poller = the_poller()
+    assert poller is not None
+    told: list[int] = []
+
+    class Notes(Reader):
+        def on_readable(self, now: float) -> int:
+            told.append(len(ours.recv(100)))
+            return 0
+
+    gone, its_peer = socket.socketpair()
+    descriptor = gone.fileno()
+    poller.ring(descriptor)
+    gone.close()
+    ours, theirs = socket.socketpair()
+    assert ours.fileno() == descriptor
+    poller.add(descriptor, Notes(), lambda: None)
+    poller.ring_no_more(descriptor)
+    theirs.sendall(b"hello")
+    with trio.fail_after(30):
+        await until(lambda: bool(told))
+    assert told == [5]
+    poller.remove(descriptor)
+    for end in (its_peer, ours, theirs):
+        end.close()

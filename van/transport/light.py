@@ -116,7 +116,10 @@ class LightConnect(Reader):
     def on_readable(self, now: float) -> int:
         # It has broken before it stood, which the poller may say in both ways.
         if not self._ended:
-            self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET)
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                self._end(number)
+            # Else this was about another socket that had its number in the same turn.
         return 0
 
     def give_up(self) -> None:
@@ -130,16 +133,11 @@ class LightConnect(Reader):
         self._done(self, self._socket, number)
 
 
-def set_options(sock: socket.socket) -> None:
+def set_options(sock: socket.socket | trio.socket.SocketType) -> None:
     """Those of every connection; those of a listening socket are its connections' too."""
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(sock)
-
-
-def set_options_of(descriptor: int) -> None:
-    """`set_options` for a descriptor."""
-    _with_socket(descriptor, set_options)
 
 
 def numeric_address(host: str, port: int) -> tuple[int, tuple[str, int]] | None:
@@ -169,22 +167,24 @@ class LightDriver(Reader):
         "_over",
         "_poller",
         "_shut",
+        "_socket",
         "_wake_touched",
     )
 
     def __init__(
         self,
-        descriptor: int,
+        connected: int | socket.socket,
         adaptor: Adaptor,
         wake_touched: Callable[[], None],
         poller: Poller,
         over: Callable[[Exception | None], None],
     ) -> None:
-        """descriptor: of a connected socket that does not block, ours from now on.
+        """connected: a socket that does not block, or its descriptor: ours from now on.
 
         An adaptor with something to write wakes the driver when its batch is over.
         """
-        self._descriptor = descriptor
+        self._socket = None if isinstance(connected, int) else connected
+        self._descriptor = connected if isinstance(connected, int) else connected.fileno()
         self._adaptor = adaptor
         self._wake_touched = wake_touched
         self._poller = poller
@@ -198,7 +198,7 @@ class LightDriver(Reader):
         # What the poller has been asked for: reading, writing; None: it does not know the socket.
         self._interest: tuple[bool, bool] | None = (adaptor.reading, False)
         adaptor.on_wake = self.flush
-        poller.add(descriptor, self, wake_touched, reading=adaptor.reading)
+        poller.add(self._descriptor, self, wake_touched, reading=adaptor.reading)
         if adaptor.closed:
             self.flush()
 
@@ -239,7 +239,7 @@ class LightDriver(Reader):
         if adaptor.write_ended and not self._shut and not self._blocked:
             self._shut = True
             with suppress(OSError):
-                _with_socket(self._descriptor, lambda sock: sock.shutdown(socket.SHUT_WR))
+                self._as_socket().shutdown(socket.SHUT_WR)
         self._watch()
 
     def _write(self, chunks: list[bytes | memoryview], size: int) -> None:
@@ -298,9 +298,7 @@ class LightDriver(Reader):
         state.register(self._descriptor, 0)
         if not state.poll(0):
             return
-        number = _with_socket(
-            self._descriptor, lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        )
+        number = self._as_socket().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._shut and not self._ended and not number:
             # It has ended both ways, and octets are still to be read when there is room for them.
             if self._interest is not None:
@@ -351,11 +349,19 @@ class LightDriver(Reader):
             fault = fault or error
         if adaptor.resets or fault is not None:
             with suppress(OSError):
-                _with_socket(
-                    self._descriptor, lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                )
-        os.close(self._descriptor)
+                self._as_socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._descriptor)
         self._over(fault)
+
+    def _as_socket(self) -> socket.socket:
+        """For that for which `os` has no function. Most connections that were accepted come and go without."""
+        if self._socket is None:
+            # Of which kind it is matters to none of this, and would be asked of the system.
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, self._descriptor)
+        return self._socket
 
 
 def local_address(descriptor: int) -> tuple[str, int]:
@@ -364,16 +370,5 @@ def local_address(descriptor: int) -> tuple[str, int]:
     try:
         address: tuple[str, int] = sock.getsockname()[:2]
         return address
-    finally:
-        sock.detach()
-
-
-def _with_socket(descriptor: int, use: Callable[[socket.socket], object]) -> int:
-    """Do something with the socket of a descriptor for which `os` has no function. Returns the number it says, or 0."""
-    # Of which kind it is matters to none of these, and would be asked of the system.
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
-    try:
-        said = use(sock)
-        return said if isinstance(said, int) else 0
     finally:
         sock.detach()

@@ -109,9 +109,14 @@ class Poller(trio.abc.Instrument):
         reading, writing: as `watch` has them. A descriptor that another reader had is taken over from that.
         """
         events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0)
-        if descriptor in self._readers:
-            self._epoll.modify(descriptor, events)
-        else:
+        known = descriptor in self._readers
+        if known:
+            try:
+                self._epoll.modify(descriptor, events)
+            except FileNotFoundError:
+                # One that rang was closed, and is another's by now.
+                known = False
+        if not known:
             self._epoll.register(descriptor, events)
         self._readers[descriptor] = (reader, flush)
 

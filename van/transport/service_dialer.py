@@ -203,7 +203,7 @@ class ServiceDialer(ServiceEndpoint):
                 self._tell_fault(fault, info.peer)
                 return
             if adaptor.light:
-                self._drive_light(sock.detach(), adaptor, info, poller)
+                self._drive_light(sock, adaptor, info, poller)
             else:
                 poller.remove(sock.fileno())
                 nursery.start_soon(self._drive_socket, sock, adaptor, info)

@@ -203,7 +203,9 @@ class ServiceEndpoint:
         finally:
             self._closed(connection)
 
-    def _drive_light(self, descriptor: int, adaptor: Adaptor, info: PeerInfo, poller: Poller) -> LightDriver:
+    def _drive_light(
+        self, connected: int | socket.socket, adaptor: Adaptor, info: PeerInfo, poller: Poller
+    ) -> LightDriver:
         """Drive a connection without a task. It was counted, and is no more when it has ended; the socket is taken."""
         connection = self._opened(adaptor, info)
 
@@ -216,7 +218,7 @@ class ServiceEndpoint:
             if not self._light:
                 self._light_over.set()
 
-        driver = LightDriver(descriptor, adaptor, self._wake_touched, poller, over)
+        driver = LightDriver(connected, adaptor, self._wake_touched, poller, over)
         if adaptor in self.open:
             self._light[adaptor] = driver
         return driver

@@ -20,7 +20,7 @@ from van.amqp.errors import DecodeError
 from van.routing.adaptor import Adaptor
 from van.transport.backoff import Backoff
 from van.transport.errors import TransportError, os_reason
-from van.transport.light import Acceptor, local_address, set_options_of
+from van.transport.light import Acceptor, local_address, set_options
 from van.transport.limits import ConnectionLimit, Repeated
 from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS
 from van.transport.poller import Poller, elsewhere, rung_by, the_poller
@@ -300,7 +300,7 @@ class ServicePort(ServiceEndpoint):
         for listening in self._sockets:
             descriptor = listening.socket.fileno()
             acceptor = Acceptor(descriptor, poller, self._wake_touched, accepted, failed)
-            set_options_of(descriptor)
+            set_options(listening.socket)
             self._acceptors.append(acceptor)
             acceptor.begin()
 

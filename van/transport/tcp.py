@@ -67,7 +67,7 @@ def local_text(stream: trio.SocketStream) -> str:
         return ""
 
 
-def keep_alive(stream: trio.SocketStream | socket.socket) -> None:
+def keep_alive(stream: trio.SocketStream | trio.socket.SocketType | socket.socket) -> None:
     """Have the kernel probe a silent peer. TCP_NODELAY was set by trio: frames are joined by us, not by Nagle."""
     with suppress(OSError):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
