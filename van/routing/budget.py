@@ -73,7 +73,8 @@ class ByteBudget:
     since then it can only have become less. `ended` are sessions that are over and whose payload is still on its way.
     `waiting` are those that want a window and got none, in the order in which they asked, with what they held then.
     `copied` are collectors of multicast deliveries, which count the octets that copies share. `orphans` are links that
-    are gone, and some of whose deliveries are not, with the octets that count for that.
+    are gone, and some of whose deliveries are not, with the octets that count for that. `resting` counts sessions that
+    nobody has for now.
     """
 
     __slots__ = (
@@ -88,6 +89,7 @@ class ByteBudget:
         "ended",
         "limit",
         "orphans",
+        "resting",
         "sessions",
         "waiting",
     )
@@ -106,6 +108,7 @@ class ByteBudget:
         self._slack: dict[Session, float] = {}
         self._next_check = inf
         self._retry_at = 0.0
+        self.resting = 0
 
     # -- sums ----------------------------------------------------------------------------------------------------
 
@@ -140,15 +143,11 @@ class ByteBudget:
         """Payload may have left since the last count."""
         self._fresh = False
 
-    def thrifty(self) -> bool:
-        """Whether so much is spoken for that nothing is promised to those who do not need it."""
-        return self._spoken_for > self.limit // THRIFTY
-
     # -- sessions ------------------------------------------------------------------------------------------------
 
     def frame_size(self) -> int:
         """The max-frame-size of one more connection, in octets: large frames cost less, and take more of the budget."""
-        sessions = len(self.sessions) + NEWCOMERS
+        sessions = len(self.sessions) - self.resting + NEWCOMERS
         for size, frames in FRAME_SIZES:
             if size * frames * sessions <= self.limit:
                 return size
@@ -177,6 +176,22 @@ class ByteBudget:
             del self.ended[old]
             self.ended[old] = None
             self._count(old)
+
+    def rest(self, session: Session) -> None:
+        """A session that holds nothing is put by: nothing is promised to it, and it is none of those that share."""
+        session.dormant = True
+        self.waiting.pop(session, None)
+        self._idle.pop(session, None)
+        self.account(session, session.incoming_window)
+        self.resting += 1
+
+    def resume(self, session: Session) -> None:
+        """It is used again: with the window that it had while much is left, else that is seen to when it sends."""
+        self.resting -= 1
+        octets = session.incoming_window * session.connection.max_frame_size
+        if session.incoming_window > 0 and (self._spoken_for + octets) * THRIFTY <= self.limit:
+            session.dormant = False
+            self.account(session, session.incoming_window)
 
     def orphaned(self, link: IncomingLink) -> None:
         """A link is gone. What it left behind counts until it has left: with its session, which may have ended."""
@@ -217,7 +232,7 @@ class ByteBudget:
 
     def next_deadline(self, now: float) -> float:
         """When `handle_deadline` wants to be called: while much of the limit is spoken for, or somebody waits."""
-        if not self.waiting and not self._slack and not self.thrifty():
+        if not self.waiting and not self._slack and self._spoken_for <= self.limit // THRIFTY:
             self._next_check = inf
             self._idle.clear()
         elif self._next_check == inf:

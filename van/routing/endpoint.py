@@ -39,6 +39,8 @@ ENDPOINT_FRAME: Final = 65536
 ENDPOINT_FRAMES: Final = 16
 # Sessions of one service that are kept for connections to come.
 MAX_RESTING: Final = 16
+# The channels that they have in management end with this one.
+MAX_CHANNEL: Final = 65535
 # Credit of an idle link by which one stream at a time is sent.
 STREAM_LINK_CAPACITY: Final = 4
 
@@ -201,34 +203,33 @@ class EndpointSession(Session):
     def rest(self) -> None:
         """Nobody has it until `resume`: nothing is sent by its links, and what the core has to say is not heard.
 
-        It has one incoming link at most; there must be another to its address, so that the core does not forget that.
+        It has at most one link of each kind. An outgoing one has a temporary address, which is given up: what still
+        comes there is nobody's.
         """
         # So `wake` touches nobody.
         self.touched = True
-        link = self.incoming
-        if link is not None:
-            sink = link.sink
-            if isinstance(sink, IncomingLink) and not sink.anonymous:
-                sink.address.remove_incoming(sink)
-        if not self.dormant and self.router.budget.thrifty():
-            self.dormant = True
-            self.router.budget.account(self, self.incoming_window)
+        link = self.outgoing
+        if link is not None and isinstance(link.source, OutgoingLink):
+            self.router.withdraw(link.source)
+            self.router.release(link.source.address)
+        self.router.budget.rest(self)
 
     def resume(self, adaptor: Adaptor) -> bool:
         """Have another adaptor take a session that rests, as if it were new. False where that cannot be: something
-        of the last one is not settled yet, or nobody receives.
+        of the last one is not settled yet, or nobody receives. An outgoing link gets a new temporary address.
         """
         if self.unsettled_in or self.unsettled_out or self.held:
             return False
         link = self.incoming
         if link is not None:
             sink = link.sink
-            if link.link_credit <= 0 or not isinstance(sink, IncomingLink):
+            if link.link_credit <= 0 or not isinstance(sink, IncomingLink) or sink.blocked:
                 return False
-            if not sink.anonymous:
-                if not sink.address.reachable():
-                    return False
-                sink.address.add_incoming(sink)
+        replies = self.outgoing
+        if replies is not None and isinstance(replies.source, OutgoingLink):
+            replies.rename(self.router.temporary_address(False))
+            self.router.moved(replies.source, replies.address)
+        self.router.budget.resume(self)
         self.told.clear()
         self.credited.clear()
         self.adaptor = adaptor
@@ -323,15 +324,22 @@ class RestingSessions:
     A session and its links cost more than all else of a short connection. So many at most are kept.
     """
 
-    __slots__ = ("_limit", "_sessions")
+    __slots__ = ("_limit", "_next_channel", "_sessions")
 
     def __init__(self, limit: int = MAX_RESTING) -> None:
         self._limit = limit
+        self._next_channel = 1
         self._sessions: deque[EndpointSession] = deque()
 
     def put(self, session: EndpointSession) -> None:
         """Put a session by, of which an adaptor has used everything to its end; or end it."""
-        if len(self._sessions) < self._limit and not session.ready and not session.grown:
+        replies = session.outgoing
+        done = replies is None or not (replies.queued or replies.streams or replies.source.undelivered)
+        if len(self._sessions) < self._limit and done and not session.ready and not session.grown:
+            if session.local_channel < 0:
+                # By this its links are told apart from those of others that rest.
+                session.local_channel = self._next_channel
+                self._next_channel = self._next_channel % MAX_CHANNEL + 1
             session.rest()
             self._sessions.append(session)
         else:
@@ -355,7 +363,9 @@ class RestingSessions:
         """End them all, and keep none from now on."""
         self._limit = 0
         while self._sessions:
-            self._sessions.popleft().close()
+            session = self._sessions.popleft()
+            session.router.budget.resume(session)
+            session.close()
 
 
 class EndpointReceiverLink(ReceiverLink):
@@ -451,9 +461,7 @@ class EndpointReceiverLink(ReceiverLink):
     def grant(self, credit: int) -> None:
         self.link_credit += credit
         self.drain = False
-        session = self.endpoint
-        session.credited.append(self)
-        session.wake()
+        self._tell()
 
     def request_drain(self) -> None:
         returned = self.link_credit
@@ -466,8 +474,13 @@ class EndpointReceiverLink(ReceiverLink):
         sink = self.sink
         if isinstance(sink, IncomingLink):
             sink.starve()
-        self.endpoint.credited.append(self)
-        self.endpoint.wake()
+        self._tell()
+
+    def _tell(self) -> None:
+        session = self.endpoint
+        if self not in session.credited:
+            session.credited.append(self)
+        session.wake()
 
 
 class EndpointSenderLink(SenderLink):
@@ -483,6 +496,12 @@ class EndpointSenderLink(SenderLink):
         self.endpoint = session
         self.address = address
         self.streams: dict[EndpointStream, None] = {}
+
+    def rename(self, address: str) -> None:
+        """Receive from another address: the core has to be told."""
+        self.name = self.address = address
+        if self.local is not None and isinstance(self.local.source, Source):
+            self.local.source.address = address
 
     # -- for the adaptor -----------------------------------------------------------------------------------------
 
@@ -602,19 +621,18 @@ class EndpointStream(DeliveryTarget):
         delivery = self.delivery
         chunks = delivery.chunks
         pieces: list[bytes | memoryview] = []
-        size = 0
-        if chunks is None:
-            chunks = deque()
-        while chunks and size < limit:
-            chunk = chunks.popleft()
-            room = limit - size
-            if len(chunk) > room:
-                view = memoryview(chunk)
-                chunks.appendleft(view[room:])
-                chunk = view[:room]
-            pieces.append(chunk)
-            size += len(chunk)
-        delivery.holder.held -= size
+        if chunks:
+            size = 0
+            while chunks and size < limit:
+                chunk = chunks.popleft()
+                room = limit - size
+                if len(chunk) > room:
+                    view = memoryview(chunk)
+                    chunks.appendleft(view[room:])
+                    chunk = view[:room]
+                pieces.append(chunk)
+                size += len(chunk)
+            delivery.holder.held -= size
         if not chunks and not delivery.more and not self.finished and not self.aborted:
             self.finished = True
             if delivery.settled:

@@ -366,6 +366,11 @@ class Router(LinkStateOwner):
                     watcher.sender_gone(link)
             self.release(address)
 
+    def moved(self, link: OutgoingLink, text: str) -> None:
+        """A receiver that was withdrawn receives from a new address."""
+        link.address = self.address(text)
+        self.started(link)
+
     def retire(self, link: OutgoingLink) -> None:
         """Send nothing more to a link, which stays for what it has."""
         address = link.address

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.adaptors.tcp.flows import ADDRESS, Flows
-from van.adaptors.tcp.listening import EARLY_READ
+from tests.adaptors.tcp.flows import ADDRESS, Flows, Server
+from van.adaptors.tcp.connecting import ConnectingFlow, TcpConnectingService
+from van.adaptors.tcp.head import server_head
+from van.adaptors.tcp.listening import EARLY_READ, TcpListeningService
+from van.routing.budget import payload_limit
 from van.routing.endpoint import MAX_RESTING
 
 
@@ -122,9 +125,11 @@ def test_sessions_and_their_links_serve_one_connection_after_another(scene: Flow
         for socket in (client, server)[:: 1 if number % 2 else -1]:
             socket.end()
         assert (client.reset, server.reset) == (False, False)
-        # A session that rests is no sender at the address: the service's own look-out is.
-        assert len(router.addresses["M" + ADDRESS].incoming) == 1
-    assert len(seen) <= 2
+        # The look-out of the service, and one session or two.
+        assert len(router.addresses["M" + ADDRESS].incoming) <= 3
+    # What somebody still sends to the last client finds nobody.
+    assert len(seen) == 40
+    assert not [key for key in router.addresses if "temp." in key]
     assert scene.held() == 0
     scene.close()
 
@@ -186,3 +191,98 @@ def test_a_session_that_rests_while_nobody_receives_is_not_taken() -> None:
     assert server.received == b"again"
     finish(scene)
     scene.close()
+
+
+def test_a_late_answer_is_nobody_s() -> None:
+    """Two servers have the connection, and one answers when the client has gone and another has taken its session."""
+    scene = Flows(2)
+    (server,) = scene.servers
+    client, socket = scene.pair()
+    flow = socket.adaptor
+    assert isinstance(flow, ConnectingFlow)
+    assert flow.head is not None
+    reply_to = flow.head.reply_to
+    for end in (client, socket):
+        end.end()
+    server.slow = True
+    sender = scene.nodes[0].client().sender(reply_to)
+    other = scene.client()
+    sender.send(server_head(reply_to) + b"too late")
+    scene.run()
+    server.slow = False
+    scene.run()
+    server.sockets[-1].send(b"in time")
+    assert other.received == b"in time"
+    finish(scene)
+
+
+def test_sessions_whose_address_was_not_to_be_had_serve_again() -> None:
+    """The server goes while connections live, which then end in order; then another one comes."""
+    scene = Flows(2)
+    clients = [scene.client() for _ in range(MAX_RESTING)]
+    first = scene.servers[0]
+    first.service.stop()
+    scene.advance(2)
+    for ends in zip(clients, first.sockets, strict=True):
+        for socket in ends:
+            socket.end()
+    second = scene.server(scene.nodes[-1])
+    for _ in range(2 * MAX_RESTING):
+        for socket in (scene.client(), second.sockets[-1]):
+            socket.end()
+    resting = scene.listening.resting.sessions()
+    assert len(resting) == MAX_RESTING
+    assert all(session.incoming is not None and session.incoming.link_credit > 0 for session in resting)
+    scene.close()
+
+
+def test_sessions_that_rest_have_no_part_in_the_budget() -> None:
+    scene = Flows(1)
+    router = scene.nodes[0].router
+    budget = router.budget
+    budget.limit = payload_limit(64 * 1024 * 1024)
+    ends = []
+    for number in range(6):
+        listening = TcpListeningService(router, f"in{number}", f"a{number}", scene.nodes[0].log)
+        connecting = TcpConnectingService(router, f"out{number}", f"a{number}", scene.nodes[0].log)
+        ends.append((listening, Server(scene, scene.nodes[0], connecting)))
+    scene.advance(60)
+    budget.recount()
+    before = (budget.frame_size(), budget.spoken_for())
+    for scene.listening, server in ends:
+        scene.servers = [server]
+        scene.sockets = []
+        for client in [scene.client() for _ in range(2 * MAX_RESTING)]:
+            client.send(b"x")
+        finish(scene)
+    budget.recount()
+    assert (budget.frame_size(), budget.spoken_for()) == before
+    assert budget.resting == 6 * 2 * MAX_RESTING
+    for listening, server in ends:
+        listening.stop()
+        server.service.stop()
+    assert budget.resting == 0
+
+
+def test_what_an_address_has_carried_is_never_less_than_before() -> None:
+    scene = Flows(2)
+    address = scene.nodes[0].router.addresses["M" + ADDRESS]
+    seen = []
+    for _ in range(4):
+        ends = scene.pair()
+        for socket in ends:
+            socket.end()
+            seen.append(address.past_ingress + sum(link.link.deliveries() for link in address.incoming))
+    assert seen == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_links_that_rest_are_told_apart() -> None:
+    scene = Flows(2)
+    clients = [scene.client() for _ in range(4)]
+    for ends in zip(clients, scene.servers[0].sockets, strict=True):
+        for socket in ends:
+            socket.end()
+    sessions = scene.listening.sessions()
+    identities = [(session.local_channel, link.handle) for session in sessions for link in session.owners]
+    assert len(identities) == 9
+    assert len(set(identities)) == 9

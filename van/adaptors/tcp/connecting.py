@@ -239,7 +239,8 @@ class ConnectingFlow(Flow):
         self.own = link.begin(server_head(head.reply_to), annotations=self.connecting.annotations)
         self.begin_watch()
         self.pace()
-        # There may be something to write.
+        # There may be something to write. What comes before there is a driver is noted in the session.
+        self.on_wake = _no_driver_yet
         self.router.touch(self)
         return self
 
@@ -249,3 +250,7 @@ class ConnectingFlow(Flow):
         if self in service.flows:
             del service.flows[self]
             service.flow_over()
+
+
+def _no_driver_yet() -> None:
+    """Stands for the driver between the connection and its first flush."""

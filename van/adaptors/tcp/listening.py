@@ -154,6 +154,7 @@ class ListeningFlow(Flow):
             self.append(self._read)
 
     def _undo(self) -> None:
+        self._lost = self._over = True
         self.service.connections -= 1
         self.session.close()
 
