@@ -6,7 +6,6 @@ and no randomness: `now` and `tokens` come from outside.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -141,7 +140,8 @@ class Router(LinkStateOwner):
         for config in addresses:
             self.patterns.add(config)
         self.auto_links = AutoLinks()
-        self._touched: deque[Adaptor] = deque()
+        self._touched: list[Adaptor] = []
+        self._touched_light: list[Adaptor] = []
         self.past = Tally()
         self._anonymous = Address("", Distribution.BALANCED, self._forward_anonymous, None)
         self._next_stall_check = inf
@@ -176,23 +176,27 @@ class Router(LinkStateOwner):
 
     def touch(self, adaptor: Adaptor) -> None:
         """Note that an adaptor may have something to write."""
-        self._touched.append(adaptor)
+        if adaptor.light:
+            self._touched_light.append(adaptor)
+        else:
+            self._touched.append(adaptor)
 
     def wake_touched(self) -> None:
         """Wake every adaptor that was touched, until none is left: flushing one may touch others.
 
-        In this order, so that what many of them have to say on one connection is written at once.
+        Light ones come first, so that what many of them have to say on one connection is written at once.
         """
         touched = self._touched
-        while touched:
-            touched.popleft().on_wake()
+        light = self._touched_light
+        while touched or light:
+            (light or touched).pop().on_wake()
         budget = self.budget
         budget.batch_over()
         if budget.waiting:
             # Once a batch: what the retried sessions write frees nothing.
             budget.retry(self.now)
-            while touched:
-                touched.popleft().on_wake()
+            while touched or light:
+                (light or touched).pop().on_wake()
 
     # -- addresses -----------------------------------------------------------------------------------------------
 

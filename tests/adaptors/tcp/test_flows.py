@@ -110,7 +110,7 @@ def test_a_server_that_refuses_is_a_reset_for_the_client(scene: Flows) -> None:
     line = scene.lines_of("no connection to the server")[0]
     assert line["reason"] == "connection refused"
     (line,) = scene.lines_of("connection came to nothing")
-    assert line["reason"] == "no connection to a server: nobody takes it"
+    assert line["reason"] == "no connection to a server: failed"
     server.refuses = False
     client, socket = scene.pair()
     client.send(b"x")

@@ -14,7 +14,7 @@ from van.adaptors.tcp.flow import Ended, Flow, stream_annotations
 from van.adaptors.tcp.head import Head, read_head, read_place, server_head
 from van.adaptors.tcp.proxy_protocol import proxy_header
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import RELEASED, Rejected
+from van.amqp.delivery_state import RELEASED, Modified, Rejected
 from van.amqp.errors import AmqpLinkError, AmqpSessionError, DecodeError, ErrorCondition
 from van.amqp.performatives import Error
 from van.routing.adaptor import Adaptor
@@ -25,6 +25,9 @@ from van.routing.router import Router
 CAPACITY: Final = 250
 # How often a server is tried that could not be reached, in seconds, while others stand in for it.
 PROBE_INTERVAL: Final = 1.0
+# What becomes of a stream whose server could not be reached, in skrouterd's word for it; and since no server has seen
+# any of it, it may be sent to another one.
+UNREACHED: Final = Modified(delivery_failed=True, undeliverable_here=True)
 # A stream whose head has not come whole is read in such pieces.
 HEAD_READ: Final = 4096
 
@@ -216,8 +219,7 @@ class ConnectingFlow(Flow):
         self.connecting.unreached()
         stream = self.stream
         if stream is not None and not stream.aborted and not self.closed:
-            # Nothing of it has gone to a server, so that another may be tried.
-            self._turn_away(RELEASED)
+            self._turn_away(UNREACHED)
         else:
             self.connection_lost(self.router.now)
 

@@ -29,8 +29,8 @@ STREAMS: Final = 1
 HEADER_READ: Final = 4096
 # ...which has to be there within so many seconds.
 HEADER_SECONDS: Final = 10.0
-# A client whose stream was released, or that has said nothing yet, is tried again with somebody else: nothing of it has
-# gone to a server. There are seldom more servers that have just died.
+# A client whose stream has not gone to a server, or that has said nothing yet, is tried again with somebody else. There
+# are seldom more servers that have just died.
 ATTEMPTS: Final = 3
 # What is read of a client before it is answered, in octets: about what a first flight of TCP holds.
 EARLY_READ: Final = 16384
@@ -273,8 +273,11 @@ class ListeningFlow(Flow):
         elif (
             self.stream is None
             and self._attempts < ATTEMPTS
-            and (isinstance(state, Released) or (isinstance(state, Modified) and not self._read))
             and not self.closed
+            and (
+                isinstance(state, Released)
+                or (isinstance(state, Modified) and (state.undeliverable_here or not self._read))
+            )
         ):
             self._attempt()
         else:
