@@ -277,6 +277,7 @@ class Loop:
             # Octets may have come with the end of the handshake.
             station.adaptor.receive_data(b"", 0.0)
         station.flush()
+        self._wake_touched()
 
     def _uplink(self) -> Adaptor:
         if isinstance(self.router, WorkerRouter):
