@@ -7,9 +7,9 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 import trio
 
@@ -18,9 +18,8 @@ from van.routing.adaptor import Adaptor
 from van.transport.dial import CONNECT_TIMEOUT
 from van.transport.errors import TransportError, os_reason
 from van.transport.light import LightConnect, numeric_address
-from van.transport.limits import ConnectionLimit
 from van.transport.poller import elsewhere, the_poller
-from van.transport.service_endpoint import ServiceEndpoint, describe, info_of
+from van.transport.service_endpoint import EndpointOptions, ServiceEndpoint, describe, info_of
 from van.transport.service_url import ServiceUrl
 from van.transport.tcp import open_tcp
 from van.transport.tls import SslProfile, TlsConfigError, TlsCredentials, connect_tls
@@ -96,31 +95,13 @@ class ServiceDialer(ServiceEndpoint):
         wake_touched: Callable[[], None],
         logger: FilteringBoundLogger,
         *,
-        credentials: TlsCredentials | None = None,
-        tls: bool = False,
         verify_hostname: bool = True,
-        alpn: Iterable[str] = (),
-        max_connections: int | None = None,
-        router_limit: ConnectionLimit | None = None,
-        on_over: Callable[[], None] = lambda: None,
-        new_number: Callable[[], int] = lambda: 0,
         connect_timeout: float = CONNECT_TIMEOUT,
-        guarded: bool = True,
+        **options: Unpack[EndpointOptions],
     ) -> None:
-        super().__init__(
-            service,
-            url,
-            wake_touched,
-            logger,
-            credentials=credentials or (TlsCredentials(SslProfile("default")) if tls else None),
-            tls=tls,
-            alpn=alpn,
-            max_connections=max_connections,
-            router_limit=router_limit,
-            on_over=on_over,
-            new_number=new_number,
-            guarded=guarded,
-        )
+        if options.get("tls") and options.get("credentials") is None:
+            options["credentials"] = TlsCredentials(SslProfile("default"))
+        super().__init__(service, url, wake_touched, logger, **options)
         self._verify_hostname = verify_hostname
         self._connect_timeout = connect_timeout
         self._turns = _Turns(SIMULTANEOUS_DIALS)

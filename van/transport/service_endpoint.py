@@ -19,7 +19,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from logging import DEBUG
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import trio
 
@@ -61,6 +61,19 @@ class ServiceConnection:
         self.info = info
         self.number = number
         self.opened_at = opened_at
+
+
+class EndpointOptions(TypedDict, total=False):
+    """What every `ServiceEndpoint` can be told: see there."""
+
+    credentials: TlsCredentials | None
+    tls: bool
+    alpn: Iterable[str]
+    max_connections: int | None
+    router_limit: ConnectionLimit | None
+    on_over: Callable[[], None]
+    new_number: Callable[[], int]
+    guarded: bool
 
 
 class ServiceEndpoint:

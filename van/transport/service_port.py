@@ -7,10 +7,10 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Unpack
 
 import trio
 
@@ -21,13 +21,13 @@ from van.routing.adaptor import Adaptor
 from van.transport.backoff import Backoff
 from van.transport.errors import TransportError, os_reason
 from van.transport.light import Acceptor, local_address, set_options
-from van.transport.limits import ConnectionLimit, Repeated
+from van.transport.limits import Repeated
 from van.transport.listener import ACCEPT_RETRY_SECONDS, INITIAL_HANDSHAKE_TIMEOUT_SECONDS, REPEAT_SECONDS
 from van.transport.poller import Poller, elsewhere, rung_by, the_poller
-from van.transport.service_endpoint import Served, ServiceEndpoint, describe, info_of
+from van.transport.service_endpoint import EndpointOptions, Served, ServiceEndpoint, describe, info_of
 from van.transport.service_url import ServiceUrl
 from van.transport.tcp import address_text, bind_tcp, keep_alive, peer_text
-from van.transport.tls import ClientCertificates, TlsConfigError, TlsCredentials, accept_tls
+from van.transport.tls import ClientCertificates, TlsConfigError, accept_tls
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -64,33 +64,13 @@ class ServicePort(ServiceEndpoint):
         wake_touched: Callable[[], None],
         logger: FilteringBoundLogger,
         *,
-        credentials: TlsCredentials | None = None,
-        tls: bool = False,
         client_certificates: ClientCertificates = ClientCertificates.NONE,
-        alpn: Iterable[str] = (),
-        max_connections: int | None = None,
-        router_limit: ConnectionLimit | None = None,
-        on_over: Callable[[], None] = lambda: None,
-        new_number: Callable[[], int] = lambda: 0,
         always_open: bool = False,
         handshake_timeout: float = INITIAL_HANDSHAKE_TIMEOUT_SECONDS,
         proxy_protocol: bool = False,
-        guarded: bool = True,
+        **options: Unpack[EndpointOptions],
     ) -> None:
-        super().__init__(
-            service,
-            url,
-            wake_touched,
-            logger,
-            credentials=credentials,
-            tls=tls,
-            alpn=alpn,
-            max_connections=max_connections,
-            router_limit=router_limit,
-            on_over=on_over,
-            new_number=new_number,
-            guarded=guarded,
-        )
+        super().__init__(service, url, wake_touched, logger, **options)
         self._listening = service
         self._client_certificates = client_certificates
         self._always_open = always_open
