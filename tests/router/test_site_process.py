@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import resource
 import signal
 import socket
@@ -23,11 +25,14 @@ from van.router.process import (
     ADDRESSES,
     ENDED_CONNECTIONS,
     ENDED_ENOUGH,
+    LARGE_PAGE,
+    MADV_COLLAPSE,
     OPEN_MAX,
     OPEN_SHARE,
     FullCollections,
     give_back_memory,
     raise_file_limit,
+    use_large_pages,
 )
 
 PROJECT = Path(__file__).parents[2]
@@ -257,3 +262,32 @@ def test_giving_memory_back_frees_what_refers_to_itself() -> None:
     gone = weakref.ref(Ring())
     give_back_memory()
     assert gone() is None
+
+
+def huge() -> int:
+    """Octets of this process that lie in large pages."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def collapses() -> bool:
+    """Whether the system moves memory to large pages when asked."""
+    if sys.platform != "linux":
+        return False
+    memory = mmap.mmap(-1, 2 * LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(b"\1" * len(memory))
+    place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    place += -place % LARGE_PAGE
+    failed: int = ctypes.CDLL(None).madvise(ctypes.c_void_p(place), ctypes.c_size_t(LARGE_PAGE), MADV_COLLAPSE)
+    return not failed
+
+
+@pytest.mark.skipif(not collapses(), reason="no large pages on demand here")
+def test_what_is_in_memory_lies_in_large_pages_afterwards() -> None:
+    kept = [str(number) for number in range(200_000)]
+    moved = use_large_pages()
+    assert moved >= LARGE_PAGE
+    assert huge() >= moved
+    assert kept == [str(number) for number in range(200_000)]

@@ -18,7 +18,21 @@ from tests.transport.echo import EchoAdaptor, Endpoints
 from tests.transport.scenes import until
 from van.transport.driver import run_adaptor
 from van.transport.info import ConnectionInfo
-from van.transport.poller import FLUSH_OCTETS, Poller, Reader, elsewhere, rung_by, the_poller
+from van.transport.poller import (
+    AT_ONCE_SECONDS,
+    AWAKE_FROM,
+    AWAKE_SECONDS,
+    FLUSH_OCTETS,
+    MOST_POINTS,
+    PROMPT_SECONDS,
+    STAY_LIMIT,
+    Poller,
+    Promptness,
+    Reader,
+    elsewhere,
+    rung_by,
+    the_poller,
+)
 from van.transport.url import parse_url
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
@@ -416,3 +430,76 @@ async def test_a_descriptor_that_rang_may_be_another_s() -> None:
     poller.remove(descriptor)
     for end in (its_peer, ours, theirs):
         end.close()
+
+
+PROMPT = PROMPT_SECONDS / 2
+AWAKE = AWAKE_SECONDS / 2
+LATE = 2 * PROMPT_SECONDS
+
+
+def after(*waits: float) -> bool:
+    """Whether the wait that follows these is spent awake."""
+    promptness = Promptness()
+    for seconds in waits:
+        promptness.waited(seconds)
+    return promptness.awake
+
+
+def test_prompt_answers_are_awaited_awake_after_some() -> None:
+    assert not after(*[PROMPT] * (AWAKE_FROM - 1))
+    assert after(*[PROMPT] * AWAKE_FROM)
+    assert after(*[PROMPT] * AWAKE_FROM, *[AWAKE] * 1000)
+
+
+def test_what_was_there_at_once_is_no_answer() -> None:
+    assert not after(*[AT_ONCE_SECONDS / 2] * 1000)
+    # As in a stream of messages: some were there when we looked, others came between.
+    assert not after(*[AT_ONCE_SECONDS / 2, PROMPT, PROMPT] * 1000)
+
+
+def test_a_message_now_and_then_is_not_awaited_awake() -> None:
+    """The outcome of each is prompt, the next message is not."""
+    assert not after(*[PROMPT, LATE] * 1000)
+
+
+def test_one_answer_that_is_late_changes_nothing_two_do() -> None:
+    settled = [PROMPT] * AWAKE_FROM + [AWAKE] * MOST_POINTS
+    assert after(*settled, LATE)
+    assert not after(*settled, LATE, LATE)
+
+
+def test_answers_that_always_come_a_little_too_late_are_seldom_awaited_awake() -> None:
+    promptness = Promptness()
+    awake = 0
+    for _ in range(900):
+        awake += promptness.awake
+        promptness.waited(PROMPT)
+    assert 90 <= awake <= 100
+
+
+async def test_whoever_waits_for_answers_lets_others_have_their_turns() -> None:
+    """Thousands of answers one after another, awaited asleep and awake, while a task has a turn now and then."""
+    rounds = 2000
+    turns = 0
+
+    def peer(end: socket.socket) -> None:
+        for number in range(rounds):
+            end.sendall(b"%06d" % number)
+            assert end.recv(100) == b"%06d" % number
+
+    async def beside() -> None:
+        nonlocal turns
+        while True:
+            await trio.sleep(0.005)
+            turns += 1
+
+    async with driven() as ends:
+        poller = the_poller()
+        assert poller is not None
+        poller.stays = STAY_LIMIT
+        _, end = ends.open()
+        end.settimeout(10)
+        ends.nursery.start_soon(beside)
+        with trio.fail_after(30):
+            await trio.to_thread.run_sync(peer, end)
+        assert turns >= 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from van.transport.poller import STAY_LIMIT, the_poller
@@ -30,6 +31,9 @@ OPEN_SHARE: Final = 4
 # more end: a collection empties the interpreter's free lists, which pin arenas of a MiB each. Of the 16 KB of each of
 # 10 000 connections 3 to 6 KB stay: arenas in which a few objects live on.
 ENDED_ENOUGH: Final = 100
+# madvise(2); a large page of x86-64, and of arm64 with small ones of 4 KiB, in octets.
+MADV_COLLAPSE: Final = 25
+LARGE_PAGE: Final = 2 * 1024 * 1024
 # An address takes a sixteenth of the memory of a connection.
 ADDRESSES: Final = 16
 
@@ -62,7 +66,34 @@ def settle_memory() -> None:
     """Everything that exists now will stay: the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()
+    use_large_pages()
     gc.set_threshold(YOUNG_OBJECTS, MIDDLE_ROUNDS, FULL_ROUNDS)
+
+
+def use_large_pages() -> int:
+    """Move what is in memory now to large pages, where the system does that at once (Linux 6.1). Returns the octets.
+
+    An interpreter looks at hundreds of small pages for a message, more than a processor keeps the addresses of. Nobody
+    misses anything where this is not done.
+    """
+    if sys.platform != "linux":
+        return 0
+    import ctypes
+
+    advise = ctypes.CDLL(None).madvise
+    moved = 0
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for line in maps:
+            # proc(5): range, permissions, offset, device, inode, and the name of what is there: none for allocations.
+            place, permissions, _, _, _, *name = line.split()
+            if permissions != "rw-p" or name not in ([], ["[heap]"]):
+                continue
+            start, end = (int(address, 16) for address in place.split("-"))
+            start += -start % LARGE_PAGE
+            size = (end - start) // LARGE_PAGE * LARGE_PAGE
+            if size > 0 and advise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_COLLAPSE) == 0:
+                moved += size
+    return moved
 
 
 def give_back_memory() -> None:
