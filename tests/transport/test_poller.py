@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Self
 
 import pytest
@@ -33,6 +33,7 @@ from van.transport.poller import (
     rung_by,
     the_poller,
 )
+from van.transport.tcp import NEAR_SEND_BUFFER
 from van.transport.url import parse_url
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
@@ -432,6 +433,27 @@ async def test_a_descriptor_that_rang_may_be_another_s() -> None:
         end.close()
 
 
+async def test_a_socket_that_is_full_holds_less_from_then_on_and_loses_nothing() -> None:
+    async with driven() as ends:
+        ours, theirs = connected_by_tcp()
+        ends.open((ours, theirs))
+        descriptor = os.dup(ours.fileno())
+        theirs.setblocking(False)
+        with socket.socket(fileno=descriptor) as seen, trio.fail_after(30):
+            sent = received = 0
+            bounded = False
+            while received < len(PLENTY):
+                with suppress(BlockingIOError):
+                    sent += theirs.send(PLENTY[sent : sent + FLUSH_OCTETS]) if sent < len(PLENTY) else 0
+                await trio.lowlevel.checkpoint()
+                bounded = bounded or seen.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * NEAR_SEND_BUFFER
+                if bounded or sent == len(PLENTY):
+                    with suppress(BlockingIOError):
+                        received += len(theirs.recv(FLUSH_OCTETS))
+            assert bounded
+            assert received == len(PLENTY)
+
+
 PROMPT = PROMPT_SECONDS / 2
 AWAKE = AWAKE_SECONDS / 2
 LATE = 2 * PROMPT_SECONDS
@@ -478,14 +500,16 @@ def test_answers_that_always_come_a_little_too_late_are_seldom_awaited_awake() -
 
 
 async def test_whoever_waits_for_answers_lets_others_have_their_turns() -> None:
-    """Thousands of answers one after another, awaited asleep and awake, while a task has a turn now and then."""
-    rounds = 2000
+    """Answers one after another, awaited asleep and awake, until a task beside them has had its turns."""
     turns = 0
+    answers = 0
 
     def peer(end: socket.socket) -> None:
-        for number in range(rounds):
-            end.sendall(b"%06d" % number)
-            assert end.recv(100) == b"%06d" % number
+        nonlocal answers
+        while turns < 10 or answers < 1000:
+            end.sendall(b"%06d" % answers)
+            assert end.recv(100) == b"%06d" % answers
+            answers += 1
 
     async def beside() -> None:
         nonlocal turns
@@ -502,4 +526,4 @@ async def test_whoever_waits_for_answers_lets_others_have_their_turns() -> None:
         ends.nursery.start_soon(beside)
         with trio.fail_after(30):
             await trio.to_thread.run_sync(peer, end)
-        assert turns >= 10
+        assert answers >= 1000

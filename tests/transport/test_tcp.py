@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 import trio
 
 from van.transport.errors import TransportError
-from van.transport.tcp import address_text, bind_tcp, keep_alive, local_text, open_tcp, peer_text
+from van.transport.tcp import (
+    NEAR_SEND_BUFFER,
+    address_text,
+    bind_tcp,
+    bound_send_buffer,
+    keep_alive,
+    local_text,
+    open_tcp,
+    peer_text,
+)
 
 
 def has_ipv6() -> bool:
@@ -136,3 +146,45 @@ async def test_a_name_that_does_not_resolve(host: str) -> None:
             await action
         assert f'cannot resolve "{host}"' in str(caught.value)
         assert caught.value.step == TransportError.NAME
+
+
+def connected(*, client: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection to 127.0.0.1."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname(), source_address=(client, 0))
+        ours, _ = listening.accept()
+        return ours, theirs
+
+
+def send_buffer(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+def test_a_peer_on_this_machine_is_sent_ahead_of_little() -> None:
+    ours, theirs = connected()
+    with ours, theirs:
+        bound_send_buffer(ours.fileno())
+        # Linux says the double.
+        assert NEAR_SEND_BUFFER <= send_buffer(ours) <= 2 * NEAR_SEND_BUFFER
+        ours.sendall(b"still ours")
+        assert theirs.recv(100) == b"still ours"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one address for this machine, elsewhere")
+def test_for_a_peer_at_another_address_the_system_finds_out() -> None:
+    ours, theirs = connected(client="127.0.0.2")
+    with ours, theirs:
+        before = send_buffer(ours)
+        bound_send_buffer(ours.fileno())
+        assert send_buffer(ours) == before
+
+
+def test_nothing_is_said_of_sockets_without_addresses_or_peers() -> None:
+    pair = socket.socketpair()
+    with pair[0], pair[1]:
+        before = send_buffer(pair[0])
+        bound_send_buffer(pair[0].fileno())
+        assert send_buffer(pair[0]) == before
+    with socket.socket() as alone:
+        bound_send_buffer(alone.fileno())
+        assert alone.fileno() >= 0

@@ -25,6 +25,7 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.layer_adaptor import behind_layers
 from van.transport.poller import Poller, Reader, elsewhere, the_poller
+from van.transport.tcp import bound_send_buffer
 from van.transport.tls import why_broken
 
 # One turn of encoding for a stream without a descriptor.
@@ -51,6 +52,7 @@ class _Driver(Reader):
     __slots__ = (
         "adaptor",
         "blocked",
+        "bounded",
         "deadline",
         "descriptor",
         "ended",
@@ -86,6 +88,8 @@ class _Driver(Reader):
             self.descriptor = stream.socket.fileno()
         # While this is set `flush` writes nothing: the poller says when to go on, or the writer task owns the output.
         self.blocked = False
+        # The socket was full before: it has the buffer that it needs.
+        self.bounded = False
         self.poller: Poller | None = None
         # The poller has been asked to say when the socket takes more.
         self.watching = False
@@ -235,6 +239,9 @@ class _Driver(Reader):
         self.leftover = write_chunks(self.descriptor, chunks, total)
         if not self.leftover:
             return total
+        if not self.bounded:
+            self.bounded = True
+            bound_send_buffer(self.descriptor)
         self._block()
         return -1
 

@@ -20,7 +20,7 @@ import trio
 from van.routing.adaptor import Adaptor
 from van.transport.driver import BATCH_SIZE, FLUSH_LIMIT, RESET, gone, write_chunks
 from van.transport.poller import Poller, Reader
-from van.transport.tcp import keep_alive
+from van.transport.tcp import bound_send_buffer, keep_alive
 from van.transport.tls import why_broken
 
 # Connections that are accepted in one turn of the poller: others wait for theirs.
@@ -159,6 +159,7 @@ class LightDriver(Reader):
     __slots__ = (
         "_adaptor",
         "_blocked",
+        "_bounded",
         "_descriptor",
         "_ended",
         "_interest",
@@ -190,8 +191,9 @@ class LightDriver(Reader):
         self._poller = poller
         self._over = over
         self._leftover: list[bytes | memoryview] = []
-        # The socket takes nothing for now; the peer's side has ended; we have ended ours.
+        # The socket takes nothing for now; that has been so before; the peer's side has ended; we have ended ours.
         self._blocked = False
+        self._bounded = False
         self._ended = False
         self._shut = False
         self._is_over = False
@@ -245,6 +247,9 @@ class LightDriver(Reader):
     def _write(self, chunks: list[bytes | memoryview], size: int) -> None:
         self._leftover = write_chunks(self._descriptor, chunks, size)
         self._blocked = bool(self._leftover)
+        if self._blocked and not self._bounded:
+            self._bounded = True
+            bound_send_buffer(self._descriptor)
 
     def on_writable(self) -> None:
         if self._is_over or not self._blocked:

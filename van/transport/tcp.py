@@ -37,6 +37,13 @@ _KEEPALIVE_OPTIONS = [
     if hasattr(socket, name)
 ]
 
+NEAR_SEND_BUFFER = 262144
+"""What a socket may hold of what a peer on this machine has not taken, in octets; Linux doubles it for its own needs.
+
+Left to itself it holds up to 4 MiB (`tcp_wmem`), of which a peer so near needs nothing, and which have left the
+processor's cache by the time they are read: a mebibyte takes a third less CPU, and a quarter less time.
+"""
+
 SAME_PORT_ATTEMPTS = 20
 """How often to look for a free port that IPv4 and IPv6 can both have when any port will do."""
 
@@ -73,6 +80,21 @@ def keep_alive(stream: trio.SocketStream | trio.socket.SocketType | socket.socke
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE_OPTIONS:
             stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def bound_send_buffer(descriptor: int) -> None:
+    """Let a socket that is full hold less from now on if its peer is on this machine: see `NEAR_SEND_BUFFER`.
+
+    How much a peer further away needs is for the system to find out.
+    """
+    sock = socket.socket(fileno=descriptor)
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getpeername()[0] == sock.getsockname()[0]:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NEAR_SEND_BUFFER)
+    except OSError:
+        pass  # It has just broken, which is for others to see.
+    finally:
+        sock.detach()
 
 
 async def open_tcp(host: str, port: int) -> trio.SocketStream:
