@@ -143,7 +143,8 @@ def test_what_is_released_or_lost_is_the_brokers_again(place: Place) -> None:
     """RabbitMQ 3 knows no outcome modified, and would end the session: a receiver that dies is one."""
     place.start()
     assert place.send("a", "b") == ["a accepted settled", "b accepted settled"]
-    assert place.receive(2, outcomes={"a": "released"}) == ["message a unsettled", "message b unsettled"]
+    # What was released may be there again before the receiver has gone, which releases it once more.
+    assert place.receive(2, outcomes={"a": "released"})[:2] == ["message a unsettled", "message b unsettled"]
     assert place.receive(1, outcomes={"a": "failed"}) == ["message a unsettled"]
     assert place.receive(1, outcomes={"a": "rejected"}) == ["message a unsettled"]
     assert place.send("c") == ["c accepted settled"]

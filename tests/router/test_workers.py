@@ -191,6 +191,8 @@ async def test_ends_that_share_an_address_meet_and_connections_are_split_evenly(
             assert delivery.body == str(pair)
             delivery.accept()
             assert (await tracker.wait()).accepted
+        # What the others log comes by way of the first.
+        await scene.count("connection opened", 18)
         homes = scene.homes()
     assert [homes[f"theirs-{pair}"] for pair in range(9)] == [homes[f"ours-{pair}"] for pair in range(9)]
     assert sorted(homes.values()) == [0] * 6 + [1] * 6 + [2] * 6
