@@ -35,6 +35,7 @@ from van.routing.router import Router
 from van.routing.worker_router import WorkerRouter
 from van.transport.driver import BATCH_SIZE, write_chunks
 from van.transport.layer_adaptor import LayerAdaptor
+from van.transport.tcp import bound_send_buffer
 from van.transport.tls import TlsLayer
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Station:
         self.adaptor = Layered(adaptor, layer) if layer is not None else adaptor
         self.adaptor.on_wake = self.flush
         self.left: list[bytes | memoryview] = []
+        self.bounded = False
         # What comes before the links are there does not count.
         self.spent = Spent()
 
@@ -182,6 +184,9 @@ class Station:
         self.spent.write += clock() - a - self.loop.look
         self.spent.writes += 1
         if self.left:
+            if not self.bounded:
+                self.bounded = True
+                bound_send_buffer(self.descriptor)
             self.loop.selector.modify(self.connected, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def write_on(self) -> None:

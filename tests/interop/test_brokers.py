@@ -144,7 +144,9 @@ def test_what_is_released_or_lost_is_the_brokers_again(place: Place) -> None:
     place.start()
     assert place.send("a", "b") == ["a accepted settled", "b accepted settled"]
     # What was released may be there again before the receiver has gone, which releases it once more.
-    assert place.receive(2, outcomes={"a": "released"})[:2] == ["message a unsettled", "message b unsettled"]
+    came = place.receive(2, outcomes={"a": "released"})
+    assert came[:2] == ["message a unsettled", "message b unsettled"]
+    assert set(came[2:]) <= {"message a unsettled"}
     assert place.receive(1, outcomes={"a": "failed"}) == ["message a unsettled"]
     assert place.receive(1, outcomes={"a": "rejected"}) == ["message a unsettled"]
     assert place.send("c") == ["c accepted settled"]

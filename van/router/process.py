@@ -31,11 +31,11 @@ OPEN_SHARE: Final = 4
 # more end: a collection empties the interpreter's free lists, which pin arenas of a MiB each. Of the 16 KB of each of
 # 10 000 connections 3 to 6 KB stay: arenas in which a few objects live on.
 ENDED_ENOUGH: Final = 100
-# madvise(2); a large page of x86-64, and of arm64 with small ones of 4 KiB, in octets.
-MADV_COLLAPSE: Final = 25
-LARGE_PAGE: Final = 2 * 1024 * 1024
 # An address takes a sixteenth of the memory of a connection.
 ADDRESSES: Final = 16
+# madvise(2); and a large page of x86-64, and of arm64 with small ones of 4 KiB, in octets.
+MADV_COLLAPSE: Final = 25
+LARGE_PAGE: Final = 2 * 1024 * 1024
 
 
 def raise_file_limit() -> int:
@@ -63,7 +63,7 @@ def settle() -> None:
 
 
 def settle_memory() -> None:
-    """Everything that exists now will stay: the garbage collector need not look at it again."""
+    """Everything that exists now will stay: no collection looks at it again, and it lies in large pages if it can."""
     gc.collect()
     gc.freeze()
     use_large_pages()
