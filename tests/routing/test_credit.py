@@ -53,11 +53,12 @@ def test_not_given_back_before_settlement() -> None:
     network.run()
     assert len(receiver.deliveries) == 250
     assert sender.credit == 0
-    for got in receiver.deliveries[:100]:
-        got.settle(ACCEPTED)
-    network.run()
-    # It goes back in quarters of the capacity.
-    assert len(receiver.deliveries) == 250 + 250 // 4
+    for settled, returned in ((61, 0), (62, 62), (100, 62), (250, 250)):
+        for got in receiver.deliveries[:settled]:
+            got.settle(ACCEPTED)
+        network.run()
+        # It goes back in quarters of the capacity, or all at once where more is settled together.
+        assert len(receiver.deliveries) == min(250 + returned, 400)
 
 
 @pytest.mark.parametrize("options", settle_in_pieces())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from van.amqp.delivery_state import ACCEPTED
 from van.amqp.native import mypyc_attr
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ class DeliveryOrigin:
         """The receiving side named a state, or settled (with `settled`), or both."""
         raise NotImplementedError
 
+    def accepted(self, deliveries: list[Delivery]) -> None:
+        """The receiving side has settled these, of one frame each, as accepted: `outcome` for each of them."""
+        for delivery in deliveries:
+            self.outcome(delivery, ACCEPTED, True)
+
     def left(self, delivery: Delivery) -> None:
         """A pre-settled delivery has been written to the last octet, or dropped: its place is free."""
         raise NotImplementedError
@@ -175,6 +181,11 @@ class DeliverySource(DeliveryTarget):
     def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
         """The receiver named a state or settled."""
         raise NotImplementedError
+
+    def range_accepted(self, deliveries: list[Delivery]) -> None:
+        """The receiver has settled these, of one frame each, as accepted: `updated` for each of them."""
+        for delivery in deliveries:
+            self.updated(delivery, ACCEPTED, True)
 
     def left(self, delivery: Delivery) -> None:
         """A pre-settled delivery has been written to its last octet."""

@@ -6,6 +6,7 @@ channels is in `connection.py`, everything about one link in `link.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.codec import encode_value
@@ -321,6 +322,29 @@ class Session(Holder):
         if not self.marked:
             self.mark()
 
+    def accept(self, deliveries: list[Delivery]) -> None:
+        """Settle incoming deliveries as accepted."""
+        unsettled = self.unsettled_in
+        if self._state is not ACCEPTED:
+            self._flush_range()
+            self._state = ACCEPTED
+        first = self._first
+        last = self._last
+        for delivery in deliveries:
+            delivery_id = delivery.delivery_id
+            if delivery_id in unsettled:
+                del unsettled[delivery_id]
+                if first >= 0 and delivery_id == (last + 1) & MASK:
+                    last = delivery_id
+                else:
+                    if first >= 0:
+                        self._accepted.append((first, last))
+                    first = last = delivery_id
+        self._first = first
+        self._last = last
+        if not self.marked:
+            self.mark()
+
     def update(self, delivery: Delivery, state: object) -> None:
         """Name the state of an incoming delivery without settling it."""
         if delivery.delivery_id in self.unsettled_in:
@@ -580,15 +604,17 @@ class Session(Holder):
                     sender = delivery.sender
                     assert sender is not None
                     sender.source.updated(delivery, state, settled)
-                return
-            for delivery_id in _range_of(unsettled, first, last):
-                delivery = unsettled.get(delivery_id)
-                if delivery is not None:
-                    if settled:
-                        del unsettled[delivery_id]
-                    sender = delivery.sender
-                    assert sender is not None
-                    sender.source.updated(delivery, state, settled)
+            elif settled and state is ACCEPTED:
+                self._range_accepted(first, last)
+            else:
+                for delivery_id in _range_of(unsettled, first, last):
+                    delivery = unsettled.get(delivery_id)
+                    if delivery is not None:
+                        if settled:
+                            del unsettled[delivery_id]
+                        sender = delivery.sender
+                        assert sender is not None
+                        sender.source.updated(delivery, state, settled)
             return
         unsettled = self.unsettled_in
         for delivery_id in _range_of(unsettled, first, last):
@@ -599,6 +625,28 @@ class Session(Holder):
                 receiver = delivery.receiver
                 assert receiver is not None
                 receiver.sink.updated(delivery, state, settled)
+
+    def _range_accepted(self, first: int, last: int) -> None:
+        """Nearly all Dispositions: deliveries of one frame that follow one another on a link are settled together."""
+        unsettled = self.unsettled_out
+        sender: SenderLink | None = None
+        run: list[Delivery] = []
+        for delivery_id in _range_of(unsettled, first, last):
+            if delivery_id in unsettled:
+                delivery = unsettled[delivery_id]
+                del unsettled[delivery_id]
+                if delivery.sender is not sender or delivery.chunks is not None:
+                    if sender is not None and run:
+                        sender.source.range_accepted(run)
+                        run = []
+                    sender = delivery.sender
+                    if delivery.chunks is not None:
+                        assert sender is not None
+                        sender.source.updated(delivery, ACCEPTED, True)
+                        continue
+                run.append(delivery)
+        if sender is not None and run:
+            sender.source.range_accepted(run)
 
     # -- input: the rest -----------------------------------------------------------------------------------------
 
@@ -721,12 +769,14 @@ class Session(Holder):
         )
 
 
-def _range_of(unsettled: dict[int, Delivery], first: int, last: int) -> list[int]:
+def _range_of(unsettled: dict[int, Delivery], first: int, last: int) -> Sequence[int]:
     """The ids from `first` to `last` that may be in `unsettled`, in order: never more than there are entries."""
     width = serial_distance(first, last)
     if width < 0:
         return []
     if width < len(unsettled):
+        if first <= last:
+            return range(first, last + 1)
         return [(first + offset) & MASK for offset in range(width + 1)]
     inside = [delivery_id for delivery_id in unsettled if 0 <= serial_distance(first, delivery_id) <= width]
     inside.sort(key=lambda delivery_id: serial_distance(first, delivery_id))

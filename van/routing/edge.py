@@ -389,6 +389,11 @@ class EdgeOutgoingLink(OutgoingLink):
         if settled and self.waits_for_end:
             self.ended()
 
+    def range_accepted(self, deliveries: list[Delivery]) -> None:
+        super().range_accepted(deliveries)
+        if self.waits_for_end:
+            self.ended()
+
     def left(self, delivery: Delivery) -> None:
         super().left(delivery)
         if self.waits_for_end:

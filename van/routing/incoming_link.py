@@ -185,6 +185,23 @@ class IncomingLink(DeliverySink):
         if owed >= self.grant_at and not self.blocked:
             self.give_back()
 
+    def accepted(self, deliveries: list[Delivery]) -> None:
+        if not self.accepts(deliveries):
+            super().accepted(deliveries)
+            return
+        owed = self.owed + len(deliveries)
+        self.owed = owed
+        if owed >= self.grant_at and not self.blocked:
+            self.give_back()
+
+    def accepts(self, deliveries: list[Delivery]) -> bool:
+        """Settle deliveries that a receiver has accepted, unless their sender settles second."""
+        link = self.link
+        if link.rcv_settle_mode == RCV_SECOND:
+            return False
+        link.session.accept(deliveries)
+        return True
+
     def outcome_settles(self, delivery: Delivery, state: object, settled: bool) -> bool:
         """Whether an outcome that is not the usual one settles the delivery here; its sender is told if it does not."""
         link = self.link

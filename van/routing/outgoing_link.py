@@ -167,6 +167,10 @@ class OutgoingLink(DeliverySource):
         else:
             self._stated(delivery, state)
 
+    def range_accepted(self, deliveries: list[Delivery]) -> None:
+        self.outstanding -= len(deliveries)
+        tell_accepted(deliveries)
+
     def _stated(self, delivery: Delivery, state: object) -> None:
         """The receiver named a state and has not settled."""
         if state is None:
@@ -271,3 +275,21 @@ def as_failed(state: object) -> object:
             message_annotations=state.message_annotations,
         )
     return state
+
+
+def tell_accepted(deliveries: list[Delivery]) -> None:
+    """Tell those that deliveries came from, each of what follows one another together."""
+    origin = deliveries[0].origin
+    begin = 0
+    for at, delivery in enumerate(deliveries):
+        if delivery.origin is not origin:
+            if origin is None:
+                pass
+            elif at == begin + 1:
+                origin.outcome(deliveries[begin], ACCEPTED, True)
+            else:
+                origin.accepted(deliveries[begin:at])
+            origin = delivery.origin
+            begin = at
+    if origin is not None:
+        origin.accepted(deliveries[begin:] if begin else deliveries)

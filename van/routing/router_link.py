@@ -27,7 +27,7 @@ from van.routing.dialect.annotations import (
 )
 from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload, no_destination
 from van.routing.incoming_link import STREAM_THRESHOLD, IncomingLink
-from van.routing.outgoing_link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, OutgoingLink
+from van.routing.outgoing_link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, OutgoingLink, tell_accepted
 
 if TYPE_CHECKING:
     from van.routing.neighbor import Neighbor
@@ -110,6 +110,10 @@ class RouterIncomingLink(IncomingLink):
             if not self.outcome_settles(delivery, state, settled):
                 return
         link.session.settle(delivery, state)
+
+    def accepted(self, deliveries: list[Delivery]) -> None:
+        if not self.accepts(deliveries):
+            DeliveryOrigin.accepted(self, deliveries)
 
     def left(self, delivery: Delivery) -> None:
         if self.settled_waiting:
@@ -210,6 +214,11 @@ class LinkOfMany(OutgoingLink):
         origin = delivery.origin
         if origin is not None:
             origin.outcome(delivery, state, True)
+
+    def range_accepted(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.dropped(delivery)
+        tell_accepted(deliveries)
 
     def left(self, delivery: Delivery) -> None:
         self.dropped(delivery)

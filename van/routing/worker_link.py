@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from van.amqp.delivery import Delivery
-from van.amqp.delivery_state import ACCEPTED
 from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
 from van.routing.address import Address
@@ -99,11 +98,3 @@ class WorkerOutgoingLink(EdgeOutgoingLink):
         link = self.link
         if not link.queued:
             link.ready()
-
-    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
-        origin = delivery.origin
-        if settled and state is ACCEPTED and delivery.chunks is None and origin is not None and not self.waits_for_end:
-            self.outstanding -= 1
-            origin.outcome(delivery, state, True)
-        else:
-            super().updated(delivery, state, settled)
