@@ -7,7 +7,6 @@ below, and nowhere else; what is legal within a session or a link is decided in 
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
@@ -107,9 +106,6 @@ _TRANSFER: Final = Transfer.DESCRIPTOR
 _DISPOSITION: Final = Disposition.DESCRIPTOR
 _FLOW: Final = Flow.DESCRIPTOR
 _OPENED: Final = Receiving.OPENED
-# A frame's header, and the descriptor of a Transfer.
-LEAST_TRANSFER: Final = HEADER_LENGTH + 3
-_unpack_start: Final[Callable[[bytes, int], tuple[int, bytes]]] = struct.Struct(">I7s").unpack_from
 _unpack_header: Final[Callable[[bytes, int], tuple[int, int, int, int]]] = FRAME_HEADER.unpack_from
 
 
@@ -399,20 +395,13 @@ class Connection:
                     if ended:
                         continue  # 2.5.4: what was under way when we ended it
                     if code == _TRANSFER:
-                        session.on_transfer(data, body, stop)
-                        if data_offset == 2 and end - pos > LEAST_TRANSFER:
-                            # They come in runs: between size and list all have the same octets.
-                            start = data[body - 4 : body + 3]
-                            while end - pos > LEAST_TRANSFER:
-                                size, following = _unpack_start(data, pos)
-                                stop = pos + size
-                                if following != start or not LEAST_TRANSFER < size <= max_frame_size or stop > end:
-                                    break
-                                if session.end_sent or not self._flowing:
-                                    break
-                                body = pos + HEADER_LENGTH
-                                pos = stop
-                                session.on_transfer(data, body, stop)
+                        # They come in runs, each written as the one before.
+                        start = body - HEADER_LENGTH
+                        following = session.on_run(data, start, end) if data_offset == 2 else start
+                        if following > start:
+                            pos = following
+                        else:
+                            session.on_transfer(data, body, stop)
                     elif code == _DISPOSITION:
                         session.on_disposition(data, body, stop)
                     else:

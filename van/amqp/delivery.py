@@ -125,6 +125,17 @@ class DeliverySink(DeliveryOrigin):
         """The first frame of a delivery is here (with `delivery.more` unset, all of it)."""
         raise NotImplementedError
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        """Deliveries of one frame each have come together: `deliver` for each of them. `origin` of each is this."""
+        for delivery in deliveries:
+            link = delivery.receiver
+            assert link is not None
+            if link.detach_sent or link.session.end_sent or link.session.connection.close_sent:
+                # The one before was the reason.
+                link.discard(delivery)
+            else:
+                self.deliver(delivery)
+
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         """A later frame is here, and has been appended to `delivery.chunks`; `delivery.more` says if it is the last."""
         raise NotImplementedError

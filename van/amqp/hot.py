@@ -157,35 +157,41 @@ class TransferLayout:
     """How a sender writes its Transfers: octets that are the same in all, around delivery-id and tag.
 
     A Transfer that has them says the same as the one that the layout was taken from, but for these two; it is taken
-    apart by one call: `unpack(buf, pos)` returns `before`, delivery-id, `between`, tag and `behind`. `size` is that of
-    the performative, with its descriptor.
+    apart by one call: `unpack(buf, pos)` returns the size of the frame at `pos`, `before`, delivery-id, `between`, tag
+    and `behind`. `size` is that of the frame without its payload.
     """
 
-    __slots__ = ("before", "behind", "between", "flags", "handle", "message_format", "size", "unpack")
+    __slots__ = ("before", "behind", "between", "handle", "message_format", "settled", "size", "unpack")
 
-    def __init__(self, head: bytes, start: int, tag: bytes, handle: int, message_format: int, flags: int) -> None:
-        self.size = DESCRIPTOR_SIZE + len(head)
+    def __init__(self, head: bytes, start: int, tag: bytes, handle: int, message_format: int, settled: bool) -> None:
+        self.size = 4 + len(head)
         self.handle = handle
         self.message_format = message_format
-        self.flags = flags
+        self.settled = settled
         rest = len(head) - start - 6 - len(tag)
-        self.unpack: Callable[[bytes, int], tuple[bytes, int, bytes, bytes, bytes]] = struct.Struct(
-            f">{start}sI2s{len(tag)}s{rest}s"
+        self.unpack: Callable[[bytes, int], tuple[int, bytes, int, bytes, bytes, bytes]] = struct.Struct(
+            f">I{start}sI2s{len(tag)}s{rest}s"
         ).unpack_from
-        self.before, _, self.between, _, self.behind = self.unpack(head, 0)
+        _, self.before, _, self.between, _, self.behind = self.unpack(bytes(4) + head, 0)
 
 
-def layout_of(head: bytes, handle: int, tag: bytes | None, message_format: int, flags: int) -> TransferLayout | None:
-    """The layout of a Transfer as `decode_transfer` has read it; None where delivery-ids may be written otherwise.
+def layout_of(
+    channel: int, fields: bytes, handle: int, tag: bytes | None, message_format: int, flags: int
+) -> TransferLayout | None:
+    """The layout of a Transfer as `decode_transfer` has read it; None where delivery-ids may be written otherwise,
+    and for one that is not all of its delivery.
 
-    head: the octets of the list.
+    fields: the octets of the list.
     """
-    if tag is None or flags & RARE:
+    if tag is None or flags & ~SETTLED:
         return None
-    start = 3 if head[0] == 0xC0 else 9
-    start += {0x43: 1, 0x52: 2, 0x70: 5}[head[start]]
-    # Ids below 256 are shorter, and soon over.
-    return TransferLayout(head, start + 1, tag, handle, message_format, flags) if head[start] == 0x70 else None
+    start = 3 if fields[0] == 0xC0 else 9
+    start += {0x43: 1, 0x52: 2, 0x70: 5}[fields[start]]
+    if fields[start] != 0x70:
+        # Ids below 256 are shorter, and soon over.
+        return None
+    head = b"\x02\x00" + channel.to_bytes(2, "big") + b"\x00\x53\x14"
+    return TransferLayout(head + fields, len(head) + start + 1, tag, handle, message_format, flags == SETTLED)
 
 
 def decode_disposition(buf: bytes, pos: int, end: int) -> tuple[bool, int, int, bool, int]:

@@ -120,6 +120,12 @@ class ReceiverLink(Link):
         self.current = delivery
         self.sink.deliver(delivery)
 
+    def discard(self, delivery: Delivery) -> None:
+        """Take no note of a delivery that was under way when we detached (2.6.6)."""
+        self.session.forget_incoming(delivery)
+        delivery.holder.held -= len(delivery.payload)
+        delivery.payload = b""
+
     def later_frame(
         self, delivery_id: int, tag: bytes | None, message_format: int, flags: int, payload: bytes
     ) -> None:

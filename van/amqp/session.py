@@ -1,7 +1,7 @@
 """Sessions (2.5): windows, delivery-ids, unsettled deliveries, and the disposition ranges that wait to be written.
 
-`on_transfer` and `on_disposition` are the per-message path; they call the owners of links directly. Everything about
-channels is in `connection.py`, everything about one link in `link.py`.
+`on_run`, `on_transfer` and `on_disposition` are the per-message path; they call the owners of links directly.
+Everything about channels is in `connection.py`, everything about one link in `link.py`.
 """
 
 from __future__ import annotations
@@ -489,28 +489,16 @@ class Session(Holder):
 
         Raises `AmqpSessionError` or `AmqpConnectionError`; a link's error detaches the link.
         """
-        tag: bytes | None
-        layout = self._layout
-        known = False
-        if rest is None and layout is not None and end - pos >= layout.size:
-            before, delivery_id, between, tag, behind = layout.unpack(buf, pos + DESCRIPTOR_SIZE)
-            known = before == layout.before and between == layout.between and behind == layout.behind
-        if known and layout is not None:
-            handle = layout.handle
-            message_format = layout.message_format
-            flags = layout.flags
-            payload_pos = pos + layout.size
-        else:
-            start = pos + DESCRIPTOR_SIZE
+        start = pos + DESCRIPTOR_SIZE
+        handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, start, end)
+        if rest is not None and (flags & RARE or payload_pos > len(buf)):
+            buf = b"".join((buf, *rest))
+            rest = None
             handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, start, end)
-            if rest is not None and (flags & RARE or payload_pos > len(buf)):
-                buf = b"".join((buf, *rest))
-                rest = None
-                handle, delivery_id, tag, message_format, flags, payload_pos = decode_transfer(buf, start, end)
-            if LEARNS_LAYOUTS and not flags & MORE:
-                self._learn(buf[start:payload_pos], handle, tag, message_format, flags)
-            if flags & RARE:
-                handle, delivery_id, tag, message_format, flags, payload_pos = self._decode_rare_transfer(buf, pos, end)
+        if LEARNS_LAYOUTS and flags <= SETTLED:
+            self._learn(buf[start:payload_pos], handle, tag, message_format, flags)
+        if flags & RARE:
+            handle, delivery_id, tag, message_format, flags, payload_pos = self._decode_rare_transfer(buf, pos, end)
         self.next_incoming_id = (self.next_incoming_id + 1) & MASK
         window = self.incoming_window - 1
         self.incoming_window = window
@@ -562,10 +550,64 @@ class Session(Holder):
             except AmqpLinkError as error:
                 self.connection.fail_link(link, error)
 
-    def _learn(self, head: bytes, handle: int, tag: bytes | None, message_format: int, flags: int) -> None:
-        """A Transfer was not written as the last one: see `TransferLayout`. `head` is its list."""
+    def on_run(self, buf: bytes, pos: int, end: int) -> int:
+        """Take the Transfers that follow one another from `buf[pos]` on, as far as they are whole, written as the last
+        one was, and as `on_transfer` would take them without a word. Returns where the first other frame begins.
+
+        This is the path of nearly all messages, interpreted. `pos` is where a frame begins.
+        """
+        layout = self._layout
+        link = self.remote_handles.get(layout.handle) if layout is not None else None
+        if layout is None or type(link) is not ReceiverLink or link.detach_sent or link.current is not None:
+            return pos
+        room = min(link.link_credit, self.incoming_window)
+        head = layout.size
+        last = end - head
+        largest = min(self.connection.max_frame_size, head + link.max_message_size)
+        unpack = layout.unpack
+        before = layout.before
+        between = layout.between
+        behind = layout.behind
+        settled = layout.settled
+        message_format = layout.message_format
+        sink = link.sink
+        unsettled = self.unsettled_in
+        first = pos
+        run: list[Delivery] = []
+        while pos <= last and len(run) < room:
+            size, found, delivery_id, middle, tag, tail = unpack(buf, pos)
+            stop = pos + size
+            if found != before or middle != between or tail != behind or stop > end:
+                break
+            if size < head or size > largest or delivery_id in unsettled:
+                break
+            delivery = Delivery(link, delivery_id, tag, buf[pos + head : stop], settled, self)
+            delivery.origin = sink
+            if message_format > 0:
+                delivery.message_format = message_format
+            if not settled:
+                unsettled[delivery_id] = delivery
+            run.append(delivery)
+            pos = stop
+        count = len(run)
+        if count:
+            self.held += pos - first - count * head
+            self.next_incoming_id = (self.next_incoming_id + count) & MASK
+            self.incoming_window -= count
+            if self.incoming_window <= self.renew_at and not self.marked:
+                self.mark()
+            link.link_credit -= count
+            link.delivery_count = (link.delivery_count + count) & MASK
+            if count == 1:
+                sink.deliver(run[0])
+            else:
+                sink.deliver_run(run)
+        return pos
+
+    def _learn(self, fields: bytes, handle: int, tag: bytes | None, message_format: int, flags: int) -> None:
+        """A Transfer was not written as the last one: see `TransferLayout`. `fields` is its list."""
         link = self.remote_handles.get(handle)
-        if type(link) is not ReceiverLink or flags & RARE:
+        if type(link) is not ReceiverLink:
             return
         if link.layout is not self._layout:
             # Another link's turn.
@@ -573,7 +615,7 @@ class Session(Holder):
         elif self._learns_in > 0:
             self._learns_in -= 1
         else:
-            layout = layout_of(head, handle, tag, message_format, flags)
+            layout = layout_of(self.remote_channel, fields, handle, tag, message_format, flags)
             self._learns_in = LEARN_EVERY
             if layout is not None:
                 link.layout = self._layout = layout

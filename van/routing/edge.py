@@ -374,6 +374,10 @@ class EdgeOutgoingLink(OutgoingLink):
         self.undelivered.append(delivery)
         self.link.ready()
 
+    def enqueue_run(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.enqueue(delivery)
+
     def _annotations_of_origin(self, delivery: Delivery) -> Annotations:
         """What the peer is told of a delivery that came into the network here."""
         source = delivery

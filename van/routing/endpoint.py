@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from van.amqp.connection import Connection
 from van.amqp.delivery import Delivery, DeliveryTarget
-from van.amqp.delivery_state import RELEASED, Received
+from van.amqp.delivery_state import ACCEPTED, RELEASED, Received
 from van.amqp.errors import AmqpSessionError, ErrorCondition
 from van.amqp.link import Link
 from van.amqp.performatives import ROLE_RECEIVER, ROLE_SENDER, Attach
@@ -284,6 +284,10 @@ class EndpointSession(Session):
             receiver.current = None
         self.told.append(delivery)
         self.wake()
+
+    def accept(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.settle(delivery, ACCEPTED)
 
     def update(self, delivery: Delivery, state: object) -> None:
         if delivery.delivery_id in self.unsettled_in:

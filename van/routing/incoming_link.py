@@ -113,6 +113,16 @@ class IncomingLink(DeliverySink):
             if self.link.current_size > STREAM_THRESHOLD:
                 self.stream(delivery)
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        address = self.address
+        receiver = address.only_receiver()
+        if receiver is not None:
+            receiver.enqueue_run(deliveries)
+            return
+        forward = address.forward
+        for delivery in deliveries:
+            forward(address, delivery)
+
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         target = delivery.target
         if target is not None:

@@ -95,6 +95,25 @@ class OutgoingLink(DeliverySource):
         if not link.queued:
             link.ready()
 
+    def enqueue_run(self, deliveries: list[Delivery]) -> None:
+        """Take deliveries of one frame each that came together: `enqueue` for each of them."""
+        self.outstanding += len(deliveries)
+        undelivered = self.undelivered
+        for delivery in deliveries:
+            payload = delivery.payload
+            if self.urgent or (
+                len(payload) > 5
+                and payload[2] == 0x70
+                and payload[0] == 0
+                and (payload[5] > 1 or payload[3] == 0xD0)
+            ):
+                self._enqueue_rare(delivery)
+            else:
+                undelivered.append(delivery)
+        link = self.link
+        if not link.queued:
+            link.ready()
+
     def _enqueue_rare(self, delivery: Delivery) -> None:
         """Deliveries of several frames, with a header that may hold a priority, or for links that take settled ones."""
         if self.presettles and not delivery.settled:

@@ -846,6 +846,10 @@ class ResendingLink(IncomingLink):
         else:
             super().deliver(delivery)
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.deliver(delivery)
+
 
 class BrokerLink(IncomingLink):
     """A link of a broker: what nobody receives is better kept there, and it may not know every outcome.

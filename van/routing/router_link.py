@@ -87,6 +87,10 @@ class RouterIncomingLink(IncomingLink):
         if self.settled_waiting > MAX_PRESETTLED:
             self._drop_oldest(delivery)
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.deliver(delivery)
+
     def _deliver_long(self, delivery: Delivery) -> None:
         """Take the beginning of a delivery of several frames."""
         if delivery.aborted:

@@ -73,6 +73,29 @@ class WorkerIncomingLink(EdgeIncomingLink):
         address = self.address
         address.forward(address, delivery)
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        plain = self.plain
+        usual = not self.anonymous and not deliveries[0].settled
+        for delivery in deliveries:
+            payload = delivery.payload
+            if not usual or len(payload) < 2 or payload[1] == _ANNOTATED:
+                super().deliver_run(deliveries)
+                return
+            delivery.annotations = plain
+        owed = self.owed + len(deliveries)
+        self.owed = owed
+        if owed >= self.grant_at and not self.blocked:
+            self.owed = 0
+            self.link.grant(owed)
+        address = self.address
+        receiver = address.only_receiver()
+        if receiver is not None and not receiver.echoes(deliveries[0]):
+            receiver.enqueue_run(deliveries)
+            return
+        forward = address.forward
+        for delivery in deliveries:
+            forward(address, delivery)
+
 
 class WorkerOutgoingLink(EdgeOutgoingLink):
     """A link to the other process."""
@@ -95,6 +118,25 @@ class WorkerOutgoingLink(EdgeOutgoingLink):
             return
         self.outstanding += 1
         self.undelivered.append(delivery)
+        link = self.link
+        if not link.queued:
+            link.ready()
+
+    def enqueue_run(self, deliveries: list[Delivery]) -> None:
+        # They came by one link.
+        first = deliveries[0]
+        annotations: Annotations | None = first.annotations
+        usual = not self.anonymous and (
+            annotations.flags == 0 if annotations is not None else type(first.origin) is IncomingLink
+        )
+        undelivered = self.undelivered
+        for delivery in deliveries:
+            payload = delivery.payload
+            if not usual or len(payload) < 2 or payload[1] == _ANNOTATED:
+                super().enqueue(delivery)
+            else:
+                self.outstanding += 1
+                undelivered.append(delivery)
         link = self.link
         if not link.queued:
             link.ready()
