@@ -64,6 +64,29 @@ def test_a_range_settles_what_lies_in_it(first: int, last: int | None, settled: 
     assert list(peer.engine.connection.sessions[0].unsettled_out) == [n for n in range(5) if n not in settled]
 
 
+@pytest.mark.parametrize("first_id", [0, LAST - 3])
+def test_a_range_may_lie_across_links_and_deliveries_of_several_frames(first_id: int, octets: bool) -> None:
+    engine = Endpoint(answers=False)
+    peer = Peer(engine, octets=octets)
+    peer.send(AMQP_HEADER, open_(max_frame_size=512))
+    engine.connection.open()
+    session = engine.begin(first_id)
+    feeds = [engine.sender(session, name) for name in ("0", "1")]
+    peer.send(begin(remote_channel=0), receiving("0", 0), receiving("1", 1))
+    for handle in (0, 1):
+        window = {"next_incoming_id": first_id, "incoming_window": 1000}
+        peer.send(flow(handle=handle, delivery_count=0, link_credit=100, **window))
+    written = [(0, b"a"), (0, b"b"), (1, b"c"), (1, bytes(2000)), (1, b"d"), (0, b"e"), (1, b"f"), (1, b"g")]
+    for link, payload in written:
+        feeds[link].send(payload)
+        peer.take()
+    peer.send(Disposition(role=True, first=first_id, last=(first_id + 6) & LAST, settled=True, state=ACCEPTED))
+    for number, feed in enumerate(feeds):
+        expected = [(payload[:32], ACCEPTED, True) for link, payload in written[:7] if link == number]
+        assert feed.outcomes == expected
+    assert list(session.unsettled_out) == [(first_id + 7) & LAST]
+
+
 @pytest.mark.parametrize("width", [3, 1000, 0x7FFFFFFF])
 def test_a_range_may_wrap(width: int, octets: bool) -> None:
     peer = sent(5, octets=octets, first_id=LAST - 1)

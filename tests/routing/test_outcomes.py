@@ -48,6 +48,29 @@ def test_an_outcome_reaches_the_sender(stated: object, heard: object, options: d
     network.assert_quiet()
 
 
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("distribution", ["balanced", "multicast"])
+def test_what_is_accepted_together_is_told_to_everyone_who_sent_it(distribution: str, second: bool) -> None:
+    network = Network(addresses={"q": distribution})
+    # One settles first, one waits for the outcome and settles second, one sends for another address.
+    senders = [network.client().sender("q"), network.client().sender("q", second=second)]
+    other = network.client().sender("other")
+    client = network.client()
+    receivers = [client.receiver("q", credit=50, auto=False), client.receiver("other", credit=50, auto=False)]
+    sent = []
+    for number in range(30):
+        sent.append((other if number % 5 == 4 else senders[number // 3 % 2]).send(bytes(40_000 if number == 7 else 10)))
+        network.run()
+    network.run()
+    for receiver in receivers:
+        for got in receiver.deliveries:
+            got.settle(ACCEPTED)
+    network.run()
+    assert [one.states for one in sent] == [[ACCEPTED]] * 30
+    assert all(one.settled for one in sent)
+    network.assert_quiet()
+
+
 @pytest.mark.parametrize(("stated", "heard"), [outcome for outcome in OUTCOMES if outcome[0] is not None])
 def test_first_the_outcome_then_the_settlement(stated: object, heard: object) -> None:
     network = Network()

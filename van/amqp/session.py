@@ -594,7 +594,8 @@ class Session(Holder):
             self.held += pos - first - count * head
             self.next_incoming_id = (self.next_incoming_id + count) & MASK
             self.incoming_window -= count
-            if self.incoming_window <= self.renew_at and not self.marked:
+            if 2 * self.incoming_window <= self.renew_at and not self.marked:
+                # Later than for a single Transfer: outcomes and credit that follow soon take the new window along.
                 self.mark()
             link.link_credit -= count
             link.delivery_count = (link.delivery_count + count) & MASK
