@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.routing.network import Network, Receiver
+from van.adaptors.amqp import ConnectionSettings
 from van.amqp.delivery_state import ACCEPTED, RELEASED
 from van.amqp.errors import ErrorCondition
 from van.amqp.message import AmqpValue, Message, Properties
@@ -76,6 +77,52 @@ def test_balanced_spreads_when_all_are_full() -> None:
         receiver.credit(1000)
     network.run()
     assert counts(receivers) == [375, 375]
+
+
+def share_out(together: bool, distribution: str, busy: list[int], capacities: list[int], number: int) -> list[Receiver]:
+    """Receivers of which some have messages outstanding, and then a number of messages, in one batch or one by one."""
+    network = Network(addresses={"q": distribution})
+    sender = network.client().sender("q")
+    receivers = []
+    for outstanding, capacity in zip(busy, capacities, strict=True):
+        client = network.client(settings=ConnectionSettings(link_capacity=capacity))
+        receivers.append(client.receiver("q", credit=1000, auto=False))
+        link = network.router.address("q").outgoing[-1]
+        link.outstanding = outstanding
+    for turn in range(number):
+        sender.send(b"%d" % turn)
+        if not together:
+            network.run()
+    network.run()
+    assert sorted(int(body) for receiver in receivers for body in receiver.bodies) == list(range(number))
+    for receiver in receivers:
+        assert receiver.bodies == sorted(receiver.bodies, key=int)
+    return receivers
+
+
+@pytest.mark.parametrize("distribution", ["balanced", "closest"])
+@pytest.mark.parametrize("number", [2, 7, 60])
+@pytest.mark.parametrize(
+    ("busy", "capacities"),
+    [([0], [250]), ([0, 0, 0], [250] * 3), ([0, 5, 20], [250] * 3), ([3, 0, 0, 3], [250] * 4), ([0, 0], [5, 250])],
+)
+def test_a_batch_is_shared_out_as_one_message_after_the_other(
+    distribution: str, number: int, busy: list[int], capacities: list[int]
+) -> None:
+    together, singly = (share_out(way, distribution, busy, capacities, number) for way in (True, False))
+    assert counts(together) == pytest.approx(counts(singly), abs=1)
+    assert sorted(counts(together)) == sorted(counts(singly))
+
+
+def test_a_batch_goes_on_where_the_one_before_has_ended() -> None:
+    network = Network()
+    sender = network.client().sender("q")
+    receivers = [network.client().receiver("q", credit=100) for _ in range(3)]
+    for _ in range(20):
+        for number in range(4):
+            sender.send(b"%d" % number)
+        network.run()
+    assert max(counts(receivers)) - min(counts(receivers)) <= 1
 
 
 def test_closest_ignores_what_is_outstanding() -> None:

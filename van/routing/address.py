@@ -39,6 +39,10 @@ class Distribution(enum.Enum):
     UNAVAILABLE = "unavailable"
 
 
+# One of those who receive gets a delivery.
+ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
+
+
 def strip_address(text: str) -> str:
     """The part of an address that counts: without scheme and host, and without one separator at the end."""
     if text.startswith(("amqp:", "amqps:")):
@@ -251,13 +255,6 @@ class Address:
     def reachable(self) -> bool:
         """Whether a delivery to it would find somebody."""
         return len(self.outgoing) > 0 or (self.remote is not None and len(self.remote.routers) > 0)
-
-    def only_receiver(self) -> OutgoingLink | None:
-        """The link that every delivery of a sender here goes to, None where there is a choice, or nobody."""
-        if len(self.outgoing) != 1 or self.remote is not None:
-            return None
-        anycast = self.distribution is Distribution.BALANCED or self.distribution is Distribution.CLOSEST
-        return self.outgoing[0] if anycast else None
 
     def add_incoming(self, link: IncomingLink) -> None:
         """Somebody sends to here."""

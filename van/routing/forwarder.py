@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from heapq import heapify, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from van.amqp.delivery import Delivery, DeliveryTarget, Holder
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Accepted, Modified, Received, Rejected
-from van.routing.address import Address, Distribution
+from van.routing.address import ANYCAST, Address, Distribution
 
 if TYPE_CHECKING:
     from van.routing.dialect.annotations import Annotations
@@ -56,6 +57,47 @@ def forward_balanced(address: Address, delivery: Delivery) -> None:
                     address.cursor = links.index(link) + 1
                     break
     best.enqueue(delivery)
+
+
+def forward_run(address: Address, deliveries: list[Delivery]) -> None:
+    """Forward deliveries of one frame each that one link has brought together, as one after another would go."""
+    links = address.outgoing
+    forward = address.forward
+    if address.remote is None and len(links) == 1 and address.distribution in ANYCAST:
+        link = links[0]
+        # What is known of where they came from is the same for all.
+        if not link.echoes(deliveries[0]):
+            link.enqueue_run(deliveries)
+            return
+    if forward is forward_balanced and address.remote is None and len(links) > 1:
+        _balance_run(address, links, deliveries)
+        return
+    for delivery in deliveries:
+        forward(address, delivery)
+
+
+def _balance_run(address: Address, links: list[OutgoingLink], deliveries: list[Delivery]) -> None:
+    """What `forward_balanced` would do with one after another, however many receivers there are."""
+    count = len(links)
+    start = address.cursor % count
+    # Who has the fewest is first, and among several who has waited longest for a turn.
+    order = [(links[(start + turn) % count].load(), turn, (start + turn) % count) for turn in range(count)]
+    heapify(order)
+    shares: list[list[Delivery]] = [[] for _ in links]
+    turn = count
+    at = start
+    for delivery in deliveries:
+        load, _, at = order[0]
+        shares[at].append(delivery)
+        load += 1
+        if load == links[at].capacity:
+            load += LAST_CHOICE
+        heapreplace(order, (load, turn, at))
+        turn += 1
+    address.cursor = at + 1
+    for link, share in zip(links, shares, strict=True):
+        if share:
+            link.enqueue_run(share)
 
 
 def forward_closest(address: Address, delivery: Delivery) -> None:

@@ -15,7 +15,7 @@ from van.amqp.performatives import Error
 from van.amqp.receiver_link import ReceiverLink
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
-from van.routing.forwarder import Collector, drop_payload
+from van.routing.forwarder import Collector, drop_payload, forward_run
 from van.routing.outgoing_link import OutgoingLink
 
 if TYPE_CHECKING:
@@ -114,14 +114,7 @@ class IncomingLink(DeliverySink):
                 self.stream(delivery)
 
     def deliver_run(self, deliveries: list[Delivery]) -> None:
-        address = self.address
-        receiver = address.only_receiver()
-        if receiver is not None:
-            receiver.enqueue_run(deliveries)
-            return
-        forward = address.forward
-        for delivery in deliveries:
-            forward(address, delivery)
+        forward_run(self.address, deliveries)
 
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         target = delivery.target

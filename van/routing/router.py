@@ -20,6 +20,7 @@ from van.amqp.sender_link import SenderLink
 from van.amqp.terminus import Source, Target
 from van.routing.adaptor import Adaptor
 from van.routing.address import (
+    ANYCAST,
     AREA,
     MAX_ADDRESS_LENGTH,
     WAYPOINT,
@@ -83,7 +84,6 @@ RESEND_CAPABILITY: Final = "qd.resend-released"
 OWN_NODES: Final = frozenset({"M$management", "L$management"})
 # Addresses by which routers of ours tell all others of something, such as their services.
 BETWEEN_ROUTERS: Final = "Mmc/van."
-ANYCAST: Final = (Distribution.BALANCED, Distribution.CLOSEST)
 
 LinkOwner = IncomingLink | OutgoingLink | ControlReceiver | ControlSender
 

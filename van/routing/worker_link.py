@@ -14,6 +14,7 @@ from van.amqp.sender_link import SenderLink
 from van.routing.address import Address
 from van.routing.dialect.annotations import Annotations
 from van.routing.edge import EdgeAnnotations, EdgeIncomingLink, EdgeOutgoingLink, EdgePeer
+from van.routing.forwarder import forward_run
 from van.routing.incoming_link import IncomingLink
 from van.routing.router import Router
 
@@ -87,14 +88,7 @@ class WorkerIncomingLink(EdgeIncomingLink):
         if owed >= self.grant_at and not self.blocked:
             self.owed = 0
             self.link.grant(owed)
-        address = self.address
-        receiver = address.only_receiver()
-        if receiver is not None and not receiver.echoes(deliveries[0]):
-            receiver.enqueue_run(deliveries)
-            return
-        forward = address.forward
-        for delivery in deliveries:
-            forward(address, delivery)
+        forward_run(self.address, deliveries)
 
 
 class WorkerOutgoingLink(EdgeOutgoingLink):
