@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.amqp.pair import Endpoint, opened
+from tests.amqp.pair import Endpoint, Feed, opened
 from tests.amqp.peer import Peer, begin, flow, open_, receiver_from, receiving, sender_to, sending, transfer
 from van.amqp.composite import Composite
+from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Error, Modified, Received, Rejected
 from van.amqp.framing import AMQP_HEADER, encode_frame
-from van.amqp.performatives import Disposition
+from van.amqp.performatives import Detach, Disposition
 from van.amqp.types import Described, ULong
 
 LAST = 0xFFFFFFFF
@@ -85,6 +87,51 @@ def test_a_range_may_lie_across_links_and_deliveries_of_several_frames(first_id:
         expected = [(payload[:32], ACCEPTED, True) for link, payload in written[:7] if link == number]
         assert feed.outcomes == expected
     assert list(session.unsettled_out) == [(first_id + 7) & LAST]
+
+
+class Meddling(Feed):
+    """Does something when it is told of an outcome."""
+
+    __slots__ = ("then",)
+
+    then: Callable[[], None]
+
+    def updated(self, delivery: Delivery, state: object, settled: bool) -> None:
+        super().updated(delivery, state, settled)
+        self.then()
+
+
+def sent_by_two_links() -> tuple[Peer, Meddling, Feed]:
+    """A peer that has a message by each of two links, the first of which meddles."""
+    engine = Endpoint(answers=False)
+    peer = Peer(engine)
+    peer.send(AMQP_HEADER, open_())
+    engine.connection.open()
+    session = engine.begin()
+    first, second = (engine.sender(session, name) for name in ("0", "1"))
+    meddling = first.link.source = Meddling(first.link)
+    peer.send(begin(remote_channel=0), receiving("0", 0), receiving("1", 1))
+    for handle, feed in enumerate((meddling, second)):
+        peer.send(flow(handle=handle, delivery_count=0, link_credit=100, incoming_window=1000))
+        feed.send(b"%d" % handle)
+        peer.take()
+    return peer, meddling, second
+
+
+def test_an_owner_that_is_told_may_end_the_link_of_what_follows_in_the_range() -> None:
+    peer, first, second = sent_by_two_links()
+    first.then = second.link.detach
+    peer.send(Detach(handle=1, closed=True))
+    peer.send(Disposition(role=True, first=0, last=1, settled=True, state=ACCEPTED))
+    assert second.outcomes == [(b"1", ACCEPTED, True)]
+
+
+def test_an_owner_that_is_told_may_settle_what_follows_in_the_range() -> None:
+    peer, first, second = sent_by_two_links()
+    following = peer.engine.connection.sessions[0].unsettled_out[1]
+    first.then = lambda: second.link.update(following, None, True)
+    peer.send(Disposition(role=True, first=0, last=1, settled=True, state=ACCEPTED))
+    assert second.outcomes == []
 
 
 @pytest.mark.parametrize("width", [3, 1000, 0x7FFFFFFF])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.amqp.pair import Endpoint
-from tests.amqp.peer import Peer, sender_to, sending, transfer
+from tests.amqp.peer import Peer, condition, sender_to, sending, transfer
+from van.amqp.errors import ErrorCondition
 from van.amqp.framing import encode_frame
 from van.amqp.performatives import Detach, End
 from van.amqp.session import LEARN_EVERY
@@ -149,3 +150,15 @@ def test_another_link_with_the_handle_of_one_that_has_gone_is_read_by_its_own_cr
     peer.send(Style().write(0, 5000, b"new"))
     assert peer.engine.sinks["2"].bodies == [b"new"]
     assert peer.engine.sinks["2"].link.link_credit == 999
+
+
+def test_a_tag_that_is_too_long_is_refused_on_the_next_link_too() -> None:
+    peer = two_links()
+    tags = [b"t" * 36 + struct.pack(">I", number) for number in range(3)]
+    long = [transfer(70_000 + number, delivery_tag=tag) for number, tag in enumerate(tags)]
+    peer.send(long[0])
+    assert condition(peer.one(Detach)) == ErrorCondition.INVALID_FIELD
+    peer.send(Detach(handle=0, closed=True))
+    peer.attach(sending("2", 0))
+    peer.send(long[1], long[2])
+    assert peer.engine.sinks["2"].received == []

@@ -46,17 +46,22 @@ def test_an_extended_header_in_the_middle_is_passed_over(first: int, octets: boo
     assert peer.engine.sinks["1"].bodies == [b"other"]
 
 
-@pytest.mark.parametrize("ends", ["link", "session", "connection"])
+@pytest.mark.parametrize("ends", ["link", "session", "connection", "stream"])
 def test_what_follows_when_the_owner_has_ended_it_is_dropped(ends: str, first: int, octets: bool) -> None:
     class Ending(Sink):
         def deliver(self, delivery: Delivery) -> None:
             super().deliver(delivery)
             if len(self.received) == 2:
                 session = self.link.session
-                if ends == "link":
-                    self.link.detach()
-                else:
-                    session.end() if ends == "session" else session.connection.close()
+                match ends:
+                    case "link":
+                        self.link.detach()
+                    case "session":
+                        session.end()
+                    case "connection":
+                        session.connection.close()
+                    case _:
+                        session.connection.receive_eof(0.0)
 
     peer = sender_to(Endpoint(credit=100), octets=octets)
     link = peer.engine.sinks["link"].link

@@ -155,3 +155,21 @@ def test_links_that_come_and_go_leave_nothing() -> None:
     assert not session.links
     assert not session.starved
     assert not stuck.adaptor.connection._ready
+
+
+@pytest.mark.parametrize("number", [1, 2, 40])
+def test_a_sender_that_has_gone_is_not_touched_by_outcomes(number: int) -> None:
+    network = Network()
+    receiver = network.client().receiver("q", credit=100, auto=False)
+    gone = network.client()
+    sender = gone.sender("q")
+    for _ in range(number):
+        sender.send(b"x")
+    network.run()
+    sessions = gone.adaptor.connection.begun_sessions()
+    gone.cut()
+    for got in receiver.deliveries:
+        got.settle(ACCEPTED)
+    network.run()
+    assert len(receiver.deliveries) == number
+    assert not any(session.marked for session in sessions)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.routing.network import Client, Network, Receiver, Sender, settle_in_pieces
+from van.amqp.delivery import Delivery
 from van.amqp.delivery_state import ACCEPTED, RELEASED, Modified
+from van.amqp.message import Data, Header, Message
+from van.amqp.types import UByte
+from van.router.version import build
 from van.routing.budget import DELIVERY_SIZE, ORPHAN_SIZE
+from van.routing.incoming_link import IncomingLink
+from van.routing.outgoing_link import OutgoingLink
 
 FAILED = Modified(delivery_failed=True)
 HOW = ["detach", "detach for now", "end", "close", "cut"]
@@ -244,3 +253,64 @@ def test_a_link_stolen_by_name() -> None:
     assert first.error is not None
     assert receiver.deliveries[0].aborted
     assert receiver.deliveries[1].body == b"y"
+
+
+def owner_of(client: Client) -> Any:
+    """Who owns a client's only link in the router."""
+    [owner] = client.adaptor.links.values()
+    return owner
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.skipif(build() == "compiled", reason="compiled classes cannot be given a fault")
+def test_a_fault_with_the_outcomes_of_one_sender_leaves_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network()
+    clients = [network.client() for _ in range(3)]
+    senders = [client.sender("q") for client in clients]
+    receiver = network.client().receiver("q", credit=100, auto=False)
+    sent = []
+    for number in range(9):
+        sent.append(senders[number // 3].send(b"x"))
+        network.run()
+    monkeypatch.setattr(type(owner_of(clients[1])), "accepted", accepted_but_not_by(owner_of(clients[1])))
+    for got in receiver.deliveries:
+        got.settle(ACCEPTED)
+    with pytest.raises(RuntimeError):
+        network.run()
+    lose(receiver, "cut")
+    assert [one.states for one in sent] == [[ACCEPTED]] * 3 + [[]] * 3 + [[ACCEPTED]] * 3
+
+
+def accepted_but_not_by(owner: IncomingLink) -> Callable[[IncomingLink, list[Delivery]], None]:
+    """`IncomingLink.accepted`, with a fault for one link."""
+    real = IncomingLink.accepted
+
+    def accepted(link: IncomingLink, deliveries: list[Delivery]) -> None:
+        if link is owner:
+            broken()
+        real(link, deliveries)
+
+    return accepted
+
+
+@pytest.mark.skipif(build() == "compiled", reason="compiled classes cannot be given a fault")
+def test_a_fault_in_the_middle_of_a_batch_leaves_the_receiver_what_came_before(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network()
+    client = network.client()
+    sender = client.sender("q")
+    at = network.client()
+    receiver = at.receiver("q", credit=100)
+    monkeypatch.setattr(OutgoingLink, "_enqueue_rare", broken)
+    priority = Message(header=Header(priority=UByte(7)), body=Data(b"")).encode()
+    for number in range(20):
+        sender.send(priority if number == 10 else b"good")
+    with pytest.raises(RuntimeError):
+        network.run()
+    lose(sender, "cut")
+    assert receiver.bodies == [b"good"] * 10
+    assert owner_of(at).outstanding <= 1

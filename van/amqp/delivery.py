@@ -130,7 +130,8 @@ class DeliverySink(DeliveryOrigin):
         for delivery in deliveries:
             link = delivery.receiver
             assert link is not None
-            if link.detach_sent or link.session.end_sent or link.session.connection.close_sent:
+            connection = link.session.connection
+            if link.detach_sent or link.session.end_sent or connection.close_sent or connection.closed:
                 # The one before was the reason.
                 link.discard(delivery)
             else:

@@ -342,7 +342,7 @@ class Session(Holder):
                     first = last = delivery_id
         self._first = first
         self._last = last
-        if not self.marked:
+        if first >= 0 and not self.marked:
             self.mark()
 
     def update(self, delivery: Delivery, state: object) -> None:
@@ -608,7 +608,7 @@ class Session(Holder):
     def _learn(self, fields: bytes, handle: int, tag: bytes | None, message_format: int, flags: int) -> None:
         """A Transfer was not written as the last one: see `TransferLayout`. `fields` is its list."""
         link = self.remote_handles.get(handle)
-        if type(link) is not ReceiverLink:
+        if type(link) is not ReceiverLink or tag is None or len(tag) > MAX_TAG_LENGTH:
             return
         if link.layout is not self._layout:
             # Another link's turn.
@@ -677,16 +677,21 @@ class Session(Holder):
         for delivery_id in _range_of(unsettled, first, last):
             if delivery_id in unsettled:
                 delivery = unsettled[delivery_id]
-                del unsettled[delivery_id]
                 if delivery.sender is not sender or delivery.chunks is not None:
                     if sender is not None and run:
-                        sender.source.range_accepted(run)
+                        # Before this one is touched: whoever is told may settle it, or end its link.
+                        told = run
                         run = []
+                        sender.source.range_accepted(told)
+                        if delivery_id not in unsettled:
+                            continue
                     sender = delivery.sender
                     if delivery.chunks is not None:
+                        del unsettled[delivery_id]
                         assert sender is not None
                         sender.source.updated(delivery, ACCEPTED, True)
                         continue
+                del unsettled[delivery_id]
                 run.append(delivery)
         if sender is not None and run:
             sender.source.range_accepted(run)

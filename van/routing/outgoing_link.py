@@ -97,9 +97,12 @@ class OutgoingLink(DeliverySource):
 
     def enqueue_run(self, deliveries: list[Delivery]) -> None:
         """Take deliveries of one frame each that came together: `enqueue` for each of them."""
-        self.outstanding += len(deliveries)
+        link = self.link
+        if not link.queued:
+            link.ready()
         undelivered = self.undelivered
         for delivery in deliveries:
+            self.outstanding += 1
             payload = delivery.payload
             if self.urgent or (
                 len(payload) > 5
@@ -110,9 +113,6 @@ class OutgoingLink(DeliverySource):
                 self._enqueue_rare(delivery)
             else:
                 undelivered.append(delivery)
-        link = self.link
-        if not link.queued:
-            link.ready()
 
     def _enqueue_rare(self, delivery: Delivery) -> None:
         """Deliveries of several frames, with a header that may hold a priority, or for links that take settled ones."""
@@ -297,18 +297,26 @@ def as_failed(state: object) -> object:
 
 
 def tell_accepted(deliveries: list[Delivery]) -> None:
-    """Tell those that deliveries came from, each of what follows one another together."""
-    origin = deliveries[0].origin
+    """Tell those that deliveries came from, each of what follows one another together.
+
+    Raises what one of them has raised when all have been told: the others have no part in it.
+    """
+    fault: Exception | None = None
     begin = 0
-    for at, delivery in enumerate(deliveries):
-        if delivery.origin is not origin:
-            if origin is None:
-                pass
-            elif at == begin + 1:
-                origin.outcome(deliveries[begin], ACCEPTED, True)
-            else:
-                origin.accepted(deliveries[begin:at])
-            origin = delivery.origin
-            begin = at
-    if origin is not None:
-        origin.accepted(deliveries[begin:] if begin else deliveries)
+    end = len(deliveries)
+    while begin < end:
+        origin = deliveries[begin].origin
+        at = begin + 1
+        while at < end and deliveries[at].origin is origin:
+            at += 1
+        if origin is not None:
+            try:
+                if at == begin + 1:
+                    origin.outcome(deliveries[begin], ACCEPTED, True)
+                else:
+                    origin.accepted(deliveries[begin:at] if at - begin < end else deliveries)
+            except Exception as error:  # noqa: BLE001 - raised below
+                fault = error
+        begin = at
+    if fault is not None:
+        raise fault

@@ -123,6 +123,9 @@ class WorkerOutgoingLink(EdgeOutgoingLink):
         usual = not self.anonymous and (
             annotations.flags == 0 if annotations is not None else type(first.origin) is IncomingLink
         )
+        link = self.link
+        if not link.queued:
+            link.ready()
         undelivered = self.undelivered
         for delivery in deliveries:
             payload = delivery.payload
@@ -131,6 +134,3 @@ class WorkerOutgoingLink(EdgeOutgoingLink):
             else:
                 self.outstanding += 1
                 undelivered.append(delivery)
-        link = self.link
-        if not link.queued:
-            link.ready()
