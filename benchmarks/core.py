@@ -17,7 +17,7 @@ from wire import Batches, Counter, Peer, message
 from van.adaptors.amqp import AmqpAdaptor, ConnectionSettings
 from van.amqp.sasl import SaslServer, anonymous
 from van.router.process import settle_memory
-from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE
+from van.routing.adaptor import BATCH_READ_SIZE, LARGE_READ_SIZE
 from van.routing.address import AddressConfig, Distribution
 from van.routing.router import Router
 
@@ -124,7 +124,7 @@ def carry(count: int, size: int, *, settled: bool = False, receivers: int = 1, t
 
     sent = frames = turns = 0
     # As much as one read takes of a busy socket.
-    limit = (LARGE_READ_SIZE if batches.later else READ_SIZE) // size
+    limit = (LARGE_READ_SIZE if batches.later else BATCH_READ_SIZE) // size
     while sent < count or any(station.counter.transfers < count for station in receiving):
         turns += 1
         assert turns < 100 * count + 1000, f"the core stands still at message {sent}"

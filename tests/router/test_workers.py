@@ -8,12 +8,13 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.interop.harness import Router
+from tests.interop.harness import PROJECT, Program, Router
 from tests.ports import free_port
 from tests.router.running import PATIENCE, until
 from tests.router.site_file import SiteFile
@@ -528,6 +529,18 @@ async def test_nobody_is_left_when_worker_0_is_killed(start: Start) -> None:
     scene.router.end(signal.SIGKILL)
     for pid in pids:
         await until_gone(pid)
+
+
+def test_workers_are_of_the_same_code_wherever_the_router_is_started(site: SiteFile, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "van"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise RuntimeError")
+    words = [sys.executable, "-P", "-m", "van.router", str(site.write(SITE.format(workers=2)))]
+    program = Program(words, {"PYTHONPATH": str(PROJECT)}, other.parent)
+    try:
+        program.wait_for_error("worker ready")
+    finally:
+        program.kill()
 
 
 @patient

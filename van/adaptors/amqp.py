@@ -30,7 +30,7 @@ from van.amqp.sender_link import SenderLink
 from van.amqp.session import MAX_SESSION_FRAMES, Session
 from van.amqp.terminus import Coordinator, Source, Target
 from van.amqp.types import Int
-from van.routing.adaptor import LARGE_READ_SIZE, READ_SIZE, SMALL_READ_SIZE, Adaptor
+from van.routing.adaptor import BATCH_READ_SIZE, LARGE_READ_SIZE, SMALL_READ_SIZE, Adaptor
 from van.routing.dialect.recognition import (
     ANONYMOUS_RELAY,
     CONNECTION_ID,
@@ -208,7 +208,7 @@ class AmqpAdaptor(Adaptor):
             self._handle(events)
             self.read_size = SMALL_READ_SIZE
         else:
-            self.read_size = LARGE_READ_SIZE if connection.frame_awaited >= LARGE_FRAME else READ_SIZE
+            self.read_size = LARGE_READ_SIZE if connection.frame_awaited >= LARGE_FRAME else BATCH_READ_SIZE
         if self.connection.closed:
             self.closed = True
 

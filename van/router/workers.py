@@ -220,10 +220,12 @@ class Workers:
         try:
             try:
                 with theirs, downlink:
+                    handed_over = (theirs.fileno(), downlink.fileno())
                     process = await trio.lowlevel.open_process(
-                        [sys.executable, "-m", "van.router", "--worker", str(theirs.fileno()), str(downlink.fileno())],
+                        # Whatever lies in the working directory is not our code.
+                        [sys.executable, "-P", "-m", "van.router", "--worker", *map(str, handed_over)],
                         stdin=subprocess.DEVNULL,
-                        pass_fds=(theirs.fileno(), downlink.fileno()),
+                        pass_fds=handed_over,
                         env=_environment(),
                         # What a terminal or a service manager sends to all processes is worker 0's to carry out.
                         start_new_session=True,

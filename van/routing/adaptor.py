@@ -13,8 +13,10 @@ from typing import Final
 
 from van.amqp.native import mypyc_attr
 
-# One read, and one batch: about 1000 small messages, one to two milliseconds of work.
-READ_SIZE: Final = 131072
+# One read, and one batch, unless an adaptor knows better.
+READ_SIZE: Final = 65536
+# One read of small messages: about 1000 of them, one to two milliseconds of work.
+BATCH_READ_SIZE: Final = 131072
 # A read where large frames come: it holds few of them, so the batch is as short, and there are fewer reads.
 LARGE_READ_SIZE: Final = 524288
 # A read where links are attached and detached, which costs ten times as much as a message: some 50 of them, two
