@@ -18,7 +18,7 @@ from van.amqp.receiver_link import ReceiverLink
 from van.amqp.sender_link import SenderLink
 from van.amqp.session import Session
 from van.amqp.terminus import Source, Target
-from van.routing.adaptor import READ_SIZE, SMALL_READ_SIZE
+from van.routing.adaptor import BATCH_READ_SIZE, SMALL_READ_SIZE
 from van.routing.address import Distribution
 from van.routing.dialect.treatments import TREATMENTS
 from van.routing.incoming_link import IncomingLink
@@ -157,7 +157,7 @@ def test_reads_are_small_while_links_are_attached() -> None:
     adaptor.receive_data(encode_frame(0, begin().encode()) + frames(10), 0.0)
     assert adaptor.read_size == SMALL_READ_SIZE
     adaptor.receive_data(encode_frame(0, b""), 0.0)
-    assert adaptor.read_size == READ_SIZE
+    assert adaptor.read_size == BATCH_READ_SIZE
     adaptor.receive_data(frames(1, 10), 0.0)
     assert adaptor.read_size == SMALL_READ_SIZE
 

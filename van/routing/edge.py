@@ -237,6 +237,10 @@ class EdgeIncomingLink(RouterIncomingLink):
                 delivery.holder.held -= end
         self.forward(delivery)
 
+    def deliver_run(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.deliver(delivery)
+
     def extend(self, delivery: Delivery, payload: bytes) -> None:
         if delivery.target is not None or delivery.chunks is None:
             nowhere = delivery.target is None

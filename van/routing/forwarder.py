@@ -63,13 +63,17 @@ def forward_run(address: Address, deliveries: list[Delivery]) -> None:
     """Forward deliveries of one frame each that one link has brought together, as one after another would go."""
     links = address.outgoing
     forward = address.forward
-    if address.remote is None and len(links) == 1 and address.distribution in ANYCAST:
-        link = links[0]
-        # What is known of where they came from is the same for all.
-        if not link.echoes(deliveries[0]):
-            link.enqueue_run(deliveries)
+    remote = address.remote
+    # What is known of where they came from is the same for all.
+    if address.distribution in ANYCAST and len(links) <= 1:
+        hops = remote.choices(_origin(deliveries[0])) if remote is not None else ()
+        if len(links) == 1 and not hops and not links[0].echoes(deliveries[0]):
+            links[0].enqueue_run(deliveries)
             return
-    if forward is forward_balanced and address.remote is None and len(links) > 1:
+        if not links and len(hops) == 1:
+            hops[0].enqueue_run(deliveries)
+            return
+    if forward is forward_balanced and remote is None and len(links) > 1:
         _balance_run(address, links, deliveries)
         return
     for delivery in deliveries:

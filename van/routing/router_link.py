@@ -25,7 +25,7 @@ from van.routing.dialect.annotations import (
     Annotations,
     section_end,
 )
-from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload, no_destination
+from van.routing.forwarder import LAST_CHOICE, Collector, drop_payload, forward_run, no_destination
 from van.routing.incoming_link import STREAM_THRESHOLD, IncomingLink
 from van.routing.outgoing_link import DEFAULT_PRIORITY, FAILED, HIGHEST_PRIORITY, OutgoingLink, tell_accepted
 
@@ -58,11 +58,7 @@ class RouterIncomingLink(IncomingLink):
 
     def deliver(self, delivery: Delivery) -> None:
         delivery.origin = self
-        owed = self.owed + 1
-        self.owed = owed
-        if owed >= self.grant_at and not self.blocked:
-            self.owed = 0
-            self.link.grant(owed)
+        self._give_credit(1)
         if delivery.chunks is not None or delivery.aborted:
             self._deliver_long(delivery)
             return
@@ -88,8 +84,55 @@ class RouterIncomingLink(IncomingLink):
             self._drop_oldest(delivery)
 
     def deliver_run(self, deliveries: list[Delivery]) -> None:
+        if deliveries[0].settled:
+            for delivery in deliveries:
+                self.deliver(delivery)
+            return
+        # Those that follow one another often came by one link, and have the same octets in front.
+        router = self.router
+        section = b""
+        annotations: Annotations | None = None
+        alike: list[Delivery] = []
         for delivery in deliveries:
-            self.deliver(delivery)
+            payload = delivery.payload
+            if annotations is None or not payload.startswith(section):
+                self._forward_alike(alike)
+                alike = []
+                annotations = None
+                if payload[:11] == b"\x00\x80SKPR--RA\xd0" and len(payload) > 15:
+                    section = payload[: 15 + _unpack_uint(payload, 11)[0]]
+                    annotations = router.annotations.get(section)
+                if annotations is None or annotations.flags or annotations.key not in router.addresses:
+                    annotations = None
+                    self.deliver(delivery)
+                    continue
+            delivery.annotations = annotations
+            delivery.payload = payload[len(section) :]
+            delivery.holder.held -= len(section)
+            alike.append(delivery)
+        self._forward_alike(alike)
+
+    def _forward_alike(self, deliveries: list[Delivery]) -> None:
+        """Forward deliveries of which the same is known."""
+        if not deliveries:
+            return
+        self._give_credit(len(deliveries))
+        annotations: Annotations = deliveries[0].annotations
+        assert annotations.key is not None
+        address = self.router.addresses.get(annotations.key)
+        if address is not None and len(annotations.trace) <= self.router.max_hops:
+            forward_run(address, deliveries)
+        else:
+            for delivery in deliveries:
+                self.router.forward_routed(delivery)
+
+    def _give_credit(self, count: int) -> None:
+        """Deliveries have come: their credit goes back."""
+        owed = self.owed + count
+        self.owed = owed
+        if owed >= self.grant_at and not self.blocked:
+            self.owed = 0
+            self.link.grant(owed)
 
     def _deliver_long(self, delivery: Delivery) -> None:
         """Take the beginning of a delivery of several frames."""
@@ -332,6 +375,43 @@ class Hop:
         link = outgoing.link
         if not link.queued:
             link.ready()
+
+    def enqueue_run(self, deliveries: list[Delivery]) -> None:
+        """Send deliveries of one frame each that one link has brought: `enqueue` for each of them."""
+        first = deliveries[0]
+        if first.settled:
+            for delivery in deliveries:
+                self.enqueue(delivery)
+            return
+        neighbor = self.neighbor
+        router = neighbor.router
+        # What is known of where they came from is the same for all.
+        annotations: Annotations | None = first.annotations
+        if annotations is None:
+            annotations = router.origin_annotations(first)
+        section = annotations.forwarded
+        if not neighbor.van and router.now < router.flux_ends and self.distributes_to_one():
+            section = router.section_in_flux(annotations)
+        size = len(section)
+        of_address = self.address.priority
+        for delivery in deliveries:
+            payload = delivery.payload
+            priority = DEFAULT_PRIORITY
+            if of_address is not None:
+                priority = of_address
+            elif len(payload) > 5 and payload[2] == 0x70 and (payload[5] > 1 or payload[3] == 0xD0):
+                priority = priority_of(payload)
+            outgoing = neighbor.by_priority[priority]
+            delivery.annotations = annotations
+            delivery.payload = section + payload
+            delivery.holder.held += size
+            delivery.via = self
+            self.outstanding += 1
+            outgoing.outstanding += 1
+            outgoing.undelivered.append(delivery)
+            link = outgoing.link
+            if not link.queued:
+                link.ready()
 
     def distributes_to_one(self) -> bool:
         """Whether the address is anycast."""

@@ -65,11 +65,7 @@ class WorkerIncomingLink(EdgeIncomingLink):
             super().deliver(delivery)
             return
         delivery.origin = self
-        owed = self.owed + 1
-        self.owed = owed
-        if owed >= self.grant_at and not self.blocked:
-            self.owed = 0
-            self.link.grant(owed)
+        self._give_credit(1)
         delivery.annotations = self.plain
         address = self.address
         address.forward(address, delivery)
@@ -83,11 +79,7 @@ class WorkerIncomingLink(EdgeIncomingLink):
                 super().deliver_run(deliveries)
                 return
             delivery.annotations = plain
-        owed = self.owed + len(deliveries)
-        self.owed = owed
-        if owed >= self.grant_at and not self.blocked:
-            self.owed = 0
-            self.link.grant(owed)
+        self._give_credit(len(deliveries))
         forward_run(self.address, deliveries)
 
 
