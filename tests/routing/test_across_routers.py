@@ -198,6 +198,30 @@ def test_closest_goes_where_the_way_costs_least() -> None:
     assert len(far.bodies) == 10
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_closest_stays_while_somebody_receives_here(together: bool) -> None:
+    network = Routers()
+    a, b = [configured(network.router(name), {"near": "closest"}) for name in "AB"]
+    network.connect(a, b)
+    network.advance(3.0)
+    here, there = a.client().receiver("near", credit=100), b.client().receiver("near", credit=100)
+    network.advance(1.0)
+    senders = [a.client().sender("near"), b.client().sender("near")]
+    for sender in senders:
+        for number in range(20):
+            sender.send(b"%d" % number)
+            if not together:
+                network.run()
+    network.run()
+    assert (here.bodies, there.bodies) == ([b"%d" % number for number in range(20)],) * 2
+    here.detach()
+    network.advance(1.0)
+    for number in range(20):
+        senders[0].send(b"%d" % number)
+    network.run()
+    assert there.bodies[20:] == [b"%d" % number for number in range(20)]
+
+
 class TestMulticast:
     @pytest.mark.parametrize("settled", [False, True])
     def test_a_full_mesh_gives_each_subscriber_each_message_once(self, settled: bool) -> None:

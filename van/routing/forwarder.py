@@ -66,7 +66,9 @@ def forward_run(address: Address, deliveries: list[Delivery]) -> None:
     remote = address.remote
     # What is known of where they came from is the same for all.
     if address.distribution in ANYCAST and len(links) <= 1:
-        hops = remote.choices(_origin(deliveries[0])) if remote is not None else ()
+        # *Closest* asks for no other routers while somebody receives here.
+        stays = remote is None or (len(links) == 1 and address.distribution is Distribution.CLOSEST)
+        hops = remote.choices(_origin(deliveries[0])) if remote is not None and not stays else ()
         if len(links) == 1 and not hops and not links[0].echoes(deliveries[0]):
             links[0].enqueue_run(deliveries)
             return
@@ -81,7 +83,10 @@ def forward_run(address: Address, deliveries: list[Delivery]) -> None:
 
 
 def _balance_run(address: Address, links: list[OutgoingLink], deliveries: list[Delivery]) -> None:
-    """What `forward_balanced` would do with one after another, however many receivers there are."""
+    """What `forward_balanced` would do with one after another, but for whose turn it is among equals.
+
+    It costs the same however many receivers there are.
+    """
     count = len(links)
     start = address.cursor % count
     # Who has the fewest is first, and among several who has waited longest for a turn.
