@@ -62,13 +62,13 @@ class Sites:
         held: int = self.status(router, "general")["metrics"]["payloadHeld"]
         return held
 
-    def wait_for_address(self, router: Router, *addresses: str) -> None:
-        """Wait until a router knows that others receive at each of these."""
+    def wait_for_address(self, router: Router, *addresses: str, routers: int = 1) -> None:
+        """Wait until a router knows that so many others receive at each of these."""
         wanted = {f"M{address}" for address in addresses}
         end = time.monotonic() + PATIENCE
         while True:
             rows = self.status(router, "addresses")
-            if wanted <= {row["key"] for row in rows if row["remoteCount"]}:
+            if wanted <= {row["key"] for row in rows if row["remoteCount"] >= routers}:
                 return
             assert time.monotonic() < end, rows
 

@@ -417,7 +417,7 @@ def sites_with(folder: Path, servers: Servers, east: str, hub: str = "") -> Iter
 
     with three_sites(folder, west + mqtt("west"), east + mqtt("east"), hub + mqtt("hub")) as running:
         running.ports = here
-        running.wait_for_address(running.west, *[kind.__name__ for kind in KINDS])
+        running.wait_for_address(running.west, *[kind.__name__ for kind in KINDS], routers=2 if hub else 1)
         for kind in KINDS:
             if kind.client == "tcp":
                 wait_until_listening(here[kind.__name__])
