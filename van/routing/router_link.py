@@ -346,35 +346,13 @@ class Hop:
 
     def enqueue(self, delivery: Delivery) -> None:
         """Send a delivery to the neighbour."""
+        if delivery.chunks is None and not delivery.settled:
+            self.enqueue_run([delivery])
+            return
         annotations: Annotations | None = delivery.annotations
         if annotations is None:
             annotations = delivery.annotations = self.neighbor.router.origin_annotations(delivery)
-        payload = delivery.payload
-        if delivery.chunks is not None or delivery.settled:
-            self._enqueue_rare(delivery, annotations)
-            return
-        priority = self.address.priority
-        if priority is None:
-            # As in `OutgoingLink.enqueue`: a header that may hold a priority is looked at.
-            priority = (
-                priority_of(payload)
-                if len(payload) > 5 and payload[2] == 0x70 and (payload[5] > 1 or payload[3] == 0xD0)
-                else DEFAULT_PRIORITY
-            )
-        neighbor = self.neighbor
-        outgoing = neighbor.by_priority[priority]
-        section = annotations.forwarded
-        if not neighbor.van and neighbor.router.now < neighbor.router.flux_ends and self.distributes_to_one():
-            section = neighbor.router.section_in_flux(annotations)
-        delivery.payload = section + payload
-        delivery.holder.held += len(section)
-        delivery.via = self
-        self.outstanding += 1
-        outgoing.outstanding += 1
-        outgoing.undelivered.append(delivery)
-        link = outgoing.link
-        if not link.queued:
-            link.ready()
+        self._enqueue_rare(delivery, annotations)
 
     def enqueue_run(self, deliveries: list[Delivery]) -> None:
         """Send deliveries of one frame each that one link has brought: `enqueue` for each of them."""
@@ -399,6 +377,7 @@ class Hop:
             priority = DEFAULT_PRIORITY
             if of_address is not None:
                 priority = of_address
+            # As in `OutgoingLink.enqueue`: a header that may hold a priority is looked at.
             elif len(payload) > 5 and payload[2] == 0x70 and (payload[5] > 1 or payload[3] == 0xD0):
                 priority = priority_of(payload)
             outgoing = neighbor.by_priority[priority]
